@@ -1,0 +1,63 @@
+"""What a session is, and how long it can live.
+
+A session is a value: changing it means storing another one. Nobody in here knows where it is stored, or which cookie
+leads to it; `handle` is the only name under which logs, audit and assertions may speak of it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum
+
+from hubgate.core.identity import Identity, Proof
+
+
+class SessionState(Enum):
+    """Idle and expired sessions block at the gateway and leave everything else as it is."""
+
+    LIVE = "live"
+    IDLE = "idle"
+    EXPIRED = "expired"
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """`idle`: seconds without a sign of a person; `max`: seconds since the login."""
+
+    idle: float
+    max: float
+
+
+@dataclass(frozen=True, slots=True)
+class Session:
+    """One login of one person in one browser. Times are seconds since the epoch.
+
+    `provider_sid`: the provider's name for its own session (OIDC Back-Channel Logout 1.0, `sid`), may be empty.
+    """
+
+    handle: str
+    identity: Identity
+    proof: Proof
+    created: float
+    last_seen: float
+    csrf: str
+    provider_sid: str = ""
+    id_token: str = ""
+    refresh_token: str = ""
+    address: str = ""
+    user_agent: str = ""
+
+    def __repr__(self) -> str:
+        return f"Session({self.handle}, {self.identity.username!r})"
+
+    def ends_at(self, limits: Limits) -> float:
+        """When it ends if nobody comes back."""
+        return min(self.last_seen + limits.idle, self.created + limits.max)
+
+    def state(self, limits: Limits, now: float) -> SessionState:
+        """Which of the limits it has met, the absolute one first."""
+        if now >= self.created + limits.max:
+            return SessionState.EXPIRED
+        if now >= self.last_seen + limits.idle:
+            return SessionState.IDLE
+        return SessionState.LIVE
