@@ -141,10 +141,7 @@ def admit(identity: Identity, claims: Mapping[str, object], admission: Admission
 
 def _username(claims: Mapping[str, object], policy: UsernamePolicy) -> str:
     raw = _text(claims, policy.claim)
-    if raw in policy.mapping:
-        name = policy.mapping[raw]
-    else:
-        name = _without_domain(raw, policy.strip_domains)
+    name = policy.mapping[raw] if raw in policy.mapping else _without_domain(raw, policy.strip_domains)
     # Compatibility forms ("ａｌｉｃｅ", "ﬁona", "K" for "K") turn into somebody else's name when a later reader
     # normalises them; whoever has one is asked to get another name or an entry in the mapping.
     if name != unicodedata.normalize("NFKC", name):
