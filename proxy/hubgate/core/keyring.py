@@ -31,7 +31,7 @@ _ID_LENGTH = 4
 
 @dataclass(frozen=True, slots=True)
 class SealingKey:
-    """A key for AES-256-GCM. `id` (4 bytes) tells which key sealed something; it is no secret, and two might collide."""
+    """A key for AES-256-GCM. `id` (4 bytes) tells which key sealed something: no secret, and two might collide."""
 
     id: bytes
     key: bytes = field(repr=False)

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from hubgate.errors import OperatorFault
+from hubgate.store.address import parse_address
 from hubgate.store.base import Store
 from hubgate.store.memory import MemoryStore
+from hubgate.store.redis import RedisStore
 
 
 def open_store(url: str, *, ca: str | None = None) -> Store:
@@ -14,7 +15,6 @@ def open_store(url: str, *, ca: str | None = None) -> Store:
     connected yet: that happens with the first call, so that a gateway starts while its store is away. Raises
     OperatorFault when the address makes no sense; the message doesn't repeat it, since it may hold a password.
     """
-    scheme = url.partition("://")[0]
-    if scheme == "memory":
+    if url == "memory://":
         return MemoryStore()
-    raise OperatorFault("store_url", "store.url must begin with memory://, redis://, rediss:// or redis+sentinel://.")
+    return RedisStore(parse_address(url), ca=ca)

@@ -78,7 +78,7 @@ class Store(Protocol):
         ...
 
     async def join(self, key: str, member: str, *, ttl: float) -> None:
-        """Put the member into the set. The whole set lives for at least `ttl` from now on, never shorter than before."""
+        """Put the member into the set. The whole set lives for at least `ttl` from now, never shorter than before."""
         ...
 
     async def leave(self, key: str, member: str) -> int:

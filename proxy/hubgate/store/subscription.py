@@ -1,0 +1,104 @@
+"""One Redis subscription that is kept up for ever, and that knows when it can't be trusted.
+
+A stopped Redis, or a line that a firewall forgot, leaves a listener mute without an error, and whatever is published
+while a line is down is gone (redis.io, "Pub/Sub delivery semantics": at most once). So the line is pinged several times
+a second, silence ends it, and the reader is told of both the end and the new beginning. redis-py's own PubSub class
+reconnects behind its caller's back, which would hide exactly that; only its connections are used.
+
+RESP2 is spoken: in a subscribed connection every reply is then an array, pongs too.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from typing import Any, Protocol
+
+from hubgate.store.base import Lost, Message, Restored
+from hubgate.store.inbox import Inbox
+
+PING_EVERY = 0.3
+"""Seconds of silence after which a ping is sent."""
+UNANSWERED = 2
+"""So many pings in a row may stay unanswered; the wait after the last one ends the line: 0.9 s in all."""
+SETUP = 0.8
+"""Seconds to connect and subscribe."""
+FIRST_PAUSE = 0.05
+LONGEST_PAUSE = 0.5
+"""Seconds between attempts: doubling, from first to longest."""
+
+
+class Line(Protocol):
+    """What is used of a connection of redis-py, and all that must keep its meaning when that is updated."""
+
+    async def connect(self) -> None:
+        """Connect, log in, choose the database."""
+        ...
+
+    async def send_command(self, *words: str) -> None:
+        """Send one command."""
+        ...
+
+    async def read_response(self, *, timeout: float | None = None) -> Any:
+        """The next reply, or None after `timeout` seconds without a whole one; what came of it by then isn't lost."""
+        ...
+
+    async def disconnect(self, nowait: bool = False) -> None:
+        """Close, without waiting for the peer if `nowait`."""
+        ...
+
+
+class _Silent(Exception):
+    """Nothing came, though it was asked for."""
+
+
+async def listen(connect: Callable[[], Line], channel: str, inbox: Inbox, *, on_restored: Callable[[], None]) -> None:
+    """Put what comes in on the channel into the inbox, until cancelled.
+
+    `connect` makes a connection that isn't open yet. `on_restored` is called with every new beginning.
+    """
+    pause = FIRST_PAUSE
+    while True:
+        try:
+            async with _line(connect(), channel) as line:
+                pause = FIRST_PAUSE
+                inbox.put(Restored())
+                on_restored()
+                async for payload in _messages(line):
+                    inbox.put(Message(payload))
+        except Exception as error:  # noqa: BLE001 - whatever it was: a listener that ends unseen would let revoked sessions live on
+            inbox.put(Lost(type(error).__name__.lstrip("_")))
+        await asyncio.sleep(pause)
+        pause = min(2 * pause, LONGEST_PAUSE)
+
+
+@asynccontextmanager
+async def _line(connection: Line, channel: str) -> AsyncIterator[Line]:
+    """A connection that is subscribed, and confirmed to be."""
+    try:
+        async with asyncio.timeout(SETUP):
+            await connection.connect()
+            await connection.send_command("SUBSCRIBE", channel)
+            await connection.read_response()
+        yield connection
+    finally:
+        await connection.disconnect(nowait=True)
+
+
+async def _messages(line: Line) -> AsyncIterator[bytes]:
+    # What counts are waits that were really waited, not the clock: a process that itself stood still for two seconds
+    # finds the pong in its buffer and has missed nothing.
+    silent = 0
+    while True:
+        reply = await line.read_response(timeout=PING_EVERY)
+        if reply is not None:
+            silent = 0
+            if reply[0] == b"message":
+                yield reply[2]
+            continue
+        if silent == UNANSWERED:
+            raise _Silent
+        silent += 1
+        async with asyncio.timeout(PING_EVERY):
+            await line.send_command("PING")
