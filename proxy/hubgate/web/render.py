@@ -1,13 +1,13 @@
 """What does a person get to see, and under which rules of the browser?
 
-Templates say how a page looks, `words` what it says, and this module which facts go in and which headers go out. It asks
-nobody: every page renders while the store, the identity provider and all hubs are down. It doesn't know what a request
-is allowed to do; whoever calls has decided that.
+Templates say how a page looks, `words` what it says, and this module which facts go in and which headers go out. It
+asks nobody: every page renders while the store, the identity provider and all hubs are down. It doesn't know what a
+request is allowed to do; whoever calls has decided that.
 
-Every page is HTML without inline script or style, under a policy that starts at `default-src 'none'`. Referrer-Policy:
-a page with a form needs `same-origin`, since `no-referrer` would turn the form's Origin into `null` (Fetch, "serializing
-a request origin"), which the CSRF check refuses; a page without one gets `no-referrer`, since its own address may hold a
-code or a state.
+Every page is HTML without inline script or style attributes, under a policy that starts at `default-src 'none'`.
+Referrer-Policy: a page with a form needs `same-origin`, since `no-referrer` would turn the form's Origin into `null`
+(Fetch, "append a request Origin header"), which the CSRF check refuses; a page without one gets `no-referrer`, since
+its own address may hold a code or a state.
 """
 
 from __future__ import annotations
@@ -15,22 +15,26 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
-import re
+import secrets
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, Protocol
+from types import MappingProxyType
+from typing import Literal, Protocol
 from urllib.parse import quote, urlsplit
 
 import jinja2
 from aiohttp import web
+from markupsafe import Markup
 
+from hubgate.core.session import Session
 from hubgate.core.site import OWN_PREFIX, Pool, Site
-from hubgate.web.words import Words, load_words
-
-if TYPE_CHECKING:
-    from hubgate.core.session import Session
+from hubgate.errors import OperatorFault
+from hubgate.web.files import load_files
+from hubgate.web.problems import PROBLEMS, UNEXPECTED, Offer
+from hubgate.web.words import load_words
 
 LOGIN_PATH = OWN_PREFIX + "login"
 LOGOUT_PATH = OWN_PREFIX + "logout"
@@ -38,11 +42,9 @@ MOVE_PATH = OWN_PREFIX + "move"
 STATIC_PATH = OWN_PREFIX + "static/"
 
 CSRF_FIELD = "csrf"
-"""Name of the hidden form field with `Session.csrf`. Other fields of our forms: `pool`, `next` (both on `MOVE_PATH`)."""
+"""The hidden form field with `Session.csrf`. A form to `MOVE_PATH` has two more: `pool` (its name) and `next`."""
 
 PoolState = Literal["up", "degraded", "down"]
-Offer = Literal["retry", "login", "home", "help"]
-Tone = Literal["lost", "wait", "stop"]
 
 
 class PortalTexts(Protocol):
@@ -73,57 +75,6 @@ class Section:
     cards: tuple[Card, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Shape:
-    """How a problem is shown: the way on that helps, best first, and its tone."""
-
-    offers: tuple[Offer, ...]
-    tone: Tone = "stop"
-
-
-_ASK = Shape(("home", "help"))
-_AGAIN = Shape(("login", "home", "help"))
-_LATER = Shape(("retry", "home", "help"), "wait")
-_LOST = Shape(("home",), "lost")
-
-PROBLEMS: Mapping[str, Shape] = {
-    "target_malformed": _LOST,
-    "target_ambiguous": _LOST,
-    "host_malformed": _LOST,
-    "unknown_host": _LOST,
-    "unknown_path": _LOST,
-    "method_not_allowed": _LOST,
-    "headers_too_large": _ASK,
-    "group_missing": _ASK,
-    "login_expired": _AGAIN,
-    "login_unknown": _AGAIN,
-    "login_denied": _AGAIN,
-    "login_restart": _AGAIN,
-    "login_not_allowed": _ASK,
-    "callback_malformed": _AGAIN,
-    "username_refused": _ASK,
-    "username_taken": _ASK,
-    "second_factor_missing": _AGAIN,
-    "provider_unavailable": _LATER,
-    "provider_error": _AGAIN,
-    "id_token_refused": _AGAIN,
-    "claims_malformed": _ASK,
-    "too_many_logins": _LATER,
-    "session_required": _AGAIN,
-    "store_unavailable": _LATER,
-    "upstream_unreachable": _LATER,
-    "upstream_timeout": _LATER,
-    "upstream_malformed": _LATER,
-    "upstream_closed": _LATER,
-    "no_hub_available": _LATER,
-    "origin_refused": _ASK,
-    "csrf_failed": Shape(("home", "help")),
-    "internal": Shape(("retry", "home", "help")),
-}
-"""Every code that has sentences of its own; others are told as `unexpected`."""
-
-UNEXPECTED = Shape(("home", "help"))
-
 # RFC 8176 values, and the ones that Keycloak's flows are commonly given, that name a second factor.
 _FACTORS: Mapping[str, str] = {
     "otp": "otp",
@@ -137,27 +88,42 @@ _FACTORS: Mapping[str, str] = {
     "recovery": "recovery",
 }
 
-_TYPES: Mapping[str, str] = {
-    ".css": "text/css; charset=utf-8",
-    ".js": "text/javascript; charset=utf-8",
-    ".txt": "text/plain; charset=utf-8",
-    ".svg": "image/svg+xml",
-    ".png": "image/png",
-    ".jpg": "image/jpeg",
-    ".webp": "image/webp",
-    ".ico": "image/x-icon",
-    ".woff2": "font/woff2",
+_STYLESHEETS = ("hubgate.css", "site.css")
+_TEMPLATES = ("landing.html", "problem.html", "waiting.html", "confirm_logout.html", "receipt.html", "continue.html")
+
+_STANDALONE = frozenset({"unknown_host", "host_malformed"})
+"""Told at an address where our style sheet isn't served: it goes into the page, under a hash of the policy."""
+
+_FEW = 4
+"""Up to so many pools get large cards."""
+
+_WORTH_TELLING = 5
+"""Seconds; a shorter wait is not worth a sentence."""
+
+_BASE_HEADERS: Mapping[str, str] = {
+    "Cache-Control": "no-store",
+    "X-Content-Type-Options": "nosniff",
+    "X-Frame-Options": "DENY",
+    "Referrer-Policy": "no-referrer",
+    "Cross-Origin-Opener-Policy": "same-origin",
+    "Cross-Origin-Resource-Policy": "same-origin",
+    "Permissions-Policy": "camera=(), geolocation=(), microphone=(), payment=(), usb=()",
 }
-_PLAIN_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,99}")
-_STYLES = ("hubgate.css", "site.css")
+_NO_PAGE = "default-src 'none'; frame-ancestors 'none'; base-uri 'none'; form-action 'none'"
+_FILE_POLICY = f"{_NO_PAGE}; style-src 'unsafe-inline'; sandbox"
+"""For a file opened by itself: an SVG may carry its own style, and nothing runs."""
 
 
 class Pages:
     """Every page that is hubgate's own.
 
-    `override`: a site's own directory, whose files win by name over ours (templates, `static/`, `messages/`).
-    `form_origins`: origins that a form's answer may redirect to, e.g. the identity provider's (CSP checks the whole chain).
-    Raises jinja2.TemplateError or OperatorFault for files that can't be used: at the start, not in front of a person.
+    `override`: a site's own directory, whose files win by name over ours (templates, `static/`, `messages/`); its
+    templates can extend ours as `hubgate/<name>`. `form_origins`: origins that a form's answer may redirect to, e.g.
+    the identity provider's (browsers hold the whole chain against `form-action`). Everything is read once, here: for
+    a change, make a new one.
+
+    Raises OperatorFault `templates_malformed`, `messages_malformed`, `messages_missing`: at the start, not in front of
+    a person.
     """
 
     def __init__(
@@ -169,7 +135,37 @@ class Pages:
         form_origins: Sequence[str] = (),
         language: str = "en",
         clock: Callable[[], float] = time.time,
-    ) -> None: ...
+    ) -> None:
+        folders = [packaged_templates(), *([override] if override else [])]
+        self._site = site
+        self._portal = portal
+        self._clock = clock
+        self._words = load_words(folders, language=language)
+        self._files = load_files([folder / "static" for folder in folders])
+        self._stylesheets = [name for name in _STYLESHEETS if self._files[name].body.strip()]
+        self._inline_style = "\n".join(self._files[name].body.decode() for name in self._stylesheets)
+        if "</style" in self._inline_style.lower():
+            raise OperatorFault("templates_malformed", "a style sheet must not contain '</style'")
+        self._form_targets = dict.fromkeys([*map(site.origin, site.hosts), *map(_origin, form_origins)])
+        self._headers = dict(_BASE_HEADERS)
+        if site.secure:
+            # One host only: whether the site's other hosts speak https is not ours to promise (RFC 6797, 6.1.2).
+            self._headers["Strict-Transport-Security"] = "max-age=31536000"
+        self._environment = _environment(folders)
+        self._environment.globals.update(
+            words=self._words,
+            portal=portal,
+            home=f"{site.public_url}/",
+            paths={"login": LOGIN_PATH, "logout": LOGOUT_PATH, "move": MOVE_PATH},
+            csrf_field=CSRF_FIELD,
+            static=self._static_url,
+            listed=self._listed,
+            stylesheets=self._stylesheets,
+        )
+        try:
+            self._templates = {name: self._environment.get_template(name) for name in _TEMPLATES}
+        except jinja2.TemplateError as error:
+            raise OperatorFault("templates_malformed", f"{type(error).__name__}: {error}") from error
 
     # -- pages
 
@@ -177,7 +173,23 @@ class Pages:
         self, session: Session, *, state_of: Callable[[Pool], PoolState], request_id: str, notices: Sequence[str] = ()
     ) -> web.Response:
         """`/`: the pools by section. `notices`: sentences to show on top."""
-        raise NotImplementedError
+        groups = session.identity.groups
+        sections = self._sections([pool for pool in self._site.pools if pool.admits(groups)], state_of)
+        count = sum(len(section.cards) for section in sections)
+        return self._page(
+            "landing.html",
+            request_id=request_id,
+            session=session,
+            sections=sections,
+            count=count,
+            # Few choices, each a section of its own, are told as large cards without headings over single things.
+            large=count <= _FEW and len(sections) == count,
+            closed=[pool for pool in self._site.pools if not pool.admits(groups)],
+            notices=notices,
+            ago=self._words.plain("time.ago", span=self._words.span(self._clock() - session.created)),
+            time=self._time(session.created),
+            factor=next((_FACTORS[value] for value in session.proof.amr if value in _FACTORS), ""),
+        )
 
     def problem(
         self,
@@ -192,21 +204,57 @@ class Pages:
         hub: str = "",
         session: Session | None = None,
     ) -> web.Response:
-        """What went wrong, for a person. `retry_url`: what "Try again" leads to; without it there is no such link.
-        `login_url`: where "Log in" leads to, the portal's login by default. `session`: shows who is logged in."""
-        raise NotImplementedError
+        """What went wrong, for a person.
+
+        `retry_url`: what "Try again" leads to; without it there is no such link. `login_url`: where "Log in again"
+        leads to, by default the portal's login. `pool`, `hub`: what it was about. `session`: shows who is logged in.
+        """
+        shape = PROBLEMS.get(code, UNEXPECTED)
+        targets: dict[Offer, str | None] = {
+            "retry": retry_url,
+            "login": login_url or self._login_url,
+            "home": f"{self._site.public_url}/",
+            "help": self._portal.help_url,
+        }
+        return self._page(
+            "problem.html",
+            status=status,
+            request_id=request_id,
+            session=session,
+            retry_after=retry_after,
+            standalone=code in _STANDALONE,
+            code=code,
+            key=code if code in PROBLEMS else "unexpected",
+            shape=shape,
+            links=[{"offer": offer, "url": targets[offer]} for offer in shape.offers if targets[offer]],
+            wait=self._words.span(retry_after) if retry_after and retry_after >= _WORTH_TELLING else "",
+            pool=pool,
+            hub=hub,
+        )
 
     def problem_json(
-        self,
-        code: str,
-        status: int,
-        request_id: str,
-        *,
-        retry_after: int | None = None,
-        **members: object,
+        self, code: str, status: int, request_id: str, *, retry_after: int | None = None, **members: object
     ) -> web.Response:
         """What went wrong, for a program (RFC 9457). `members`: extension members, e.g. `login_url`."""
-        raise NotImplementedError
+        key = code if code in PROBLEMS else "unexpected"
+        document = {
+            "type": f"urn:hubgate:problem:{code}",
+            "title": self._words.plain(f"problem.{key}.title"),
+            "status": status,
+            "detail": " ".join(self._words.plain(f"problem.{key}.{part}") for part in ("what", "do")),
+            "code": code,
+            "request_id": request_id,
+            **members,
+        }
+        headers = {**self._headers, "Content-Security-Policy": _NO_PAGE}
+        if retry_after is not None:
+            headers["Retry-After"] = str(retry_after)
+        return web.Response(
+            body=json.dumps(document, ensure_ascii=False).encode(),
+            status=status,
+            headers=headers,
+            content_type="application/problem+json",
+        )
 
     def waiting(
         self,
@@ -220,13 +268,34 @@ class Pages:
         may_move_at: float | None,
         request_id: str,
     ) -> web.Response:
-        """503: the hub that holds this user's servers is down. `url`: where the person wants to go (path and query).
-        From `may_move_at` on (epoch; None: never) it offers a POST to `MOVE_PATH` with `csrf`, `pool`, `next`."""
-        raise NotImplementedError
+        """503: the hub that holds this user's servers has been down since `since`. It goes on by itself.
+
+        `url`: where the person wants to go (path and query), the address of this page. From `may_move_at` on (None:
+        never) it offers a POST to `MOVE_PATH` with `csrf`, `pool` (its name) and `next`. Times: seconds since the
+        epoch.
+        """
+        now = self._clock()
+        later = may_move_at is not None and may_move_at > now
+        return self._page(
+            "waiting.html",
+            status=503,
+            request_id=request_id,
+            session=session,
+            retry_after=max(1, retry_after),
+            script=True,
+            pool=pool,
+            hub=hub,
+            url=url,
+            since=self._time(since),
+            span=self._words.span(now - since),
+            may_move=may_move_at is not None and not later,
+            move_at=self._time(may_move_at) if may_move_at is not None and later else "",
+            move_in=int(may_move_at - now) + 1 if may_move_at is not None and later else 0,
+        )
 
     def confirm_logout(self, session: Session, *, request_id: str) -> web.Response:
-        """Asks for a click: a POST to `LOGOUT_PATH` with `csrf`."""
-        raise NotImplementedError
+        """Asks for a click, since a GET proves no intent: a POST to `LOGOUT_PATH` with `csrf`."""
+        return self._page("confirm_logout.html", request_id=request_id, session=session)
 
     def receipt(
         self,
@@ -237,25 +306,152 @@ class Pages:
         provider_ended: bool | None = True,
         provider_url: str | None = None,
     ) -> web.Response:
-        """After Log Out. `pools`: whose hub cookies were ended; `connections`: sockets that were closed;
-        `provider_ended`: False: the provider's session may live on, None: there was none; `provider_url`: where to end it."""
-        raise NotImplementedError
+        """After Log Out: what was ended.
+
+        `pools`: whose hub cookies were ended; `connections`: how many open connections were closed; `provider_ended`:
+        False if the provider's session may live on, None if there is nothing to tell; `provider_url`: where to end it.
+        """
+        return self._page(
+            "receipt.html",
+            request_id=request_id,
+            session=None,
+            pools=self._listed([pool.title or pool.name for pool in pools]),
+            connections=connections,
+            provider_ended=provider_ended,
+            provider_url=provider_url,
+            login=self._login_url,
+        )
 
     def continue_login(self, url: str, *, request_id: str, status: int = 200) -> web.Response:
-        """Goes on to `url` at once, with the address's #fragment appended to its `next` parameter."""
-        raise NotImplementedError
+        """Goes on to `url` at once, with the #fragment of this page's address appended to its `next` parameter."""
+        return self._page("continue.html", status=status, request_id=request_id, session=None, script=True, url=url)
 
     # -- files and headers
 
     async def static(self, request: web.Request) -> web.Response:
-        """aiohttp handler of `STATIC_PATH + "{name}"`: GET and HEAD; a plain 404 for unknown names."""
-        raise NotImplementedError
+        """aiohttp handler of `STATIC_PATH + "{name}"`, for GET and HEAD."""
+        return self.file(
+            request.match_info["name"],
+            if_none_match=request.headers.get("If-None-Match", ""),
+            version=request.query.get("v", ""),
+        ) or web.Response(status=404, text="There is no such file.\n", headers=self._headers)
 
     def file(self, name: str, *, if_none_match: str = "", version: str = "") -> web.Response | None:
         """One static file, e.g. `favicon.svg` for `/favicon.ico`, or `robots.txt`; None if there is none."""
-        raise NotImplementedError
+        file = self._files.get(name)
+        if file is None:
+            return None
+        headers = {**self._headers, "Content-Security-Policy": _FILE_POLICY, **file.headers(linked_as=version)}
+        if file.matches(if_none_match):
+            return web.Response(status=304, headers=headers)
+        return web.Response(body=file.body, headers=headers)
 
     @property
     def base_headers(self) -> Mapping[str, str]:
-        """For our own answers that are no pages (redirects, JSON): nosniff, no-store, HSTS and so on."""
-        raise NotImplementedError
+        """For our own answers that are no pages, redirects for instance: never stored, sniffed, framed or embedded."""
+        return MappingProxyType(self._headers)
+
+    # -- inside
+
+    def _page(
+        self,
+        template: str,
+        *,
+        request_id: str,
+        session: Session | None,
+        status: int = 200,
+        retry_after: int | None = None,
+        script: bool = False,
+        standalone: bool = False,
+        **facts: object,
+    ) -> web.Response:
+        """`session`: the page has a form (Log Out at least); `script`: it runs one of our static files."""
+        nonce = secrets.token_urlsafe(16) if script else ""
+        html = self._templates[template].render(
+            facts,
+            status=status,
+            request_id=request_id,
+            session=session,
+            retry_after=retry_after,
+            nonce=nonce,
+            inline_style=self._inline_style if standalone else "",
+        )
+        headers = {
+            **self._headers,
+            "Content-Security-Policy": self._policy(form=session is not None, nonce=nonce, standalone=standalone),
+            "Referrer-Policy": "no-referrer" if session is None else "same-origin",
+            "Content-Language": self._words.language,
+        }
+        if retry_after is not None:
+            headers["Retry-After"] = str(retry_after)
+        return web.Response(
+            body=html.encode(), status=status, headers=headers, content_type="text/html", charset="utf-8"
+        )
+
+    def _policy(self, *, form: bool, nonce: str, standalone: bool) -> str:
+        """CSP Level 3. A nonce, since `'self'` would also admit what a notebook on the same host serves as script."""
+        digest = base64.b64encode(hashlib.sha256(self._inline_style.encode()).digest()).decode()
+        rules = {
+            "default-src": "'none'",
+            "style-src": f"'sha256-{digest}'" if standalone else "'self'",
+            "img-src": "'self'",
+            "font-src": "'self'",
+            "form-action": " ".join(["'self'", *self._form_targets]) if form else "'none'",
+            "frame-ancestors": "'none'",
+            "base-uri": "'none'",
+        }
+        if nonce:
+            rules |= {"script-src": f"'nonce-{nonce}'", "connect-src": "'self'"}
+        return "; ".join(f"{directive} {sources}" for directive, sources in rules.items())
+
+    def _sections(self, pools: Sequence[Pool], state_of: Callable[[Pool], PoolState]) -> list[Section]:
+        cards: dict[str, list[Card]] = {}
+        for pool in pools:
+            url = pool.path if pool.host is None else self._site.origin(pool.host) + pool.path
+            cards.setdefault(pool.section, []).append(Card(pool, url, state_of(pool)))
+        return [Section(title, tuple(entries)) for title, entries in cards.items()]
+
+    @property
+    def _login_url(self) -> str:
+        return f"{self._site.public_url}{LOGIN_PATH}?next={quote('/', safe='')}"
+
+    def _static_url(self, name: str) -> str:
+        return f"{STATIC_PATH}{name}?v={self._files[name].version}"
+
+    def _time(self, moment: float) -> Markup:
+        """A time of day in the server's zone, with the date if it isn't today's."""
+        told, now = (datetime.fromtimestamp(value, UTC).astimezone() for value in (moment, self._clock()))
+        text = told.strftime("%H:%M %Z" if told.date() == now.date() else "%Y-%m-%d %H:%M %Z")
+        return Markup('<time datetime="{}">{}</time>').format(told.isoformat(timespec="seconds"), text)
+
+    @staticmethod
+    def _listed(names: Iterable[str]) -> Markup:
+        return Markup(", ").join(Markup("<bdi>{}</bdi>").format(name) for name in names)
+
+
+def packaged_templates() -> Path:
+    """Where our own templates are: beside the code in a wheel, at the top of the repository in a checkout."""
+    here = Path(__file__).resolve()
+    installed = here.parents[1] / "templates"
+    return installed if installed.is_dir() else here.parents[3] / "templates"
+
+
+def _environment(folders: Sequence[Path]) -> jinja2.Environment:
+    ours = jinja2.FileSystemLoader(folders[0])
+    environment = jinja2.Environment(
+        loader=jinja2.ChoiceLoader(
+            [*(jinja2.FileSystemLoader(folder) for folder in folders[1:]), ours, jinja2.PrefixLoader({"hubgate": ours})]
+        ),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        auto_reload=False,
+    )
+    environment.policies["urlize.rel"] = "noreferrer"
+    return environment
+
+
+def _origin(url: str) -> str:
+    parts = urlsplit(url)
+    return f"{parts.scheme}://{parts.netloc}"

@@ -24,7 +24,7 @@ class Words:
 
     def __init__(self, sentences: Mapping[str, str], *, language: str) -> None:
         self._sentences = dict(sentences)
-        self._html = {key: Markup(escape(sentence)) for key, sentence in self._sentences.items()}
+        self._html = {key: escape(sentence) for key, sentence in self._sentences.items()}
         self.language = language
         self.direction = self._sentences.get("language.direction", "ltr")
 
@@ -33,7 +33,7 @@ class Words:
         sentence = self._html[key]
         if not places:
             return sentence
-        return Markup(sentence.format(**{name: _isolated(value) for name, value in places.items()}))
+        return sentence.format(**{name: _isolated(value) for name, value in places.items()})
 
     def plain(self, key: str, **places: object) -> str:
         """The sentence as text, for titles and problem documents."""
@@ -51,15 +51,15 @@ class Words:
         return self.plain(f"{key}.{'one' if count == 1 else 'other'}", count=count)
 
     def span(self, seconds: float) -> str:
-        """A length of time, as coarse as a person would tell it: `4 minutes`."""
-        for unit, size in _UNITS:
-            if seconds >= size:
+        """A length of time, as coarse as a person would tell it: `4 minutes`, `90 minutes`, `3 hours`."""
+        for unit, size, least in _UNITS:
+            if seconds >= least * size:
                 return self.counted(f"time.{unit}", int(seconds // size))
         return self.plain("time.moments")
 
 
-_UNITS: tuple[tuple[str, int], ...] = (("days", 2 * 86400), ("hours", 2 * 3600), ("minutes", 60))
-_SIZES = {"days": 86400, "hours": 3600, "minutes": 60}
+_UNITS: tuple[tuple[str, int, int], ...] = (("days", 86400, 2), ("hours", 3600, 2), ("minutes", 60, 1))
+"""Unit, its seconds, and how many of it there must be to be told in it."""
 
 
 def _isolated(value: object) -> Markup:

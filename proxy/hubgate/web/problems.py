@@ -1,0 +1,65 @@
+"""Which ways on does a problem offer?
+
+One table from a fault's code to how it is told. The sentences are `problem.<code>` in `templates/messages/`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+Offer = Literal["retry", "login", "home", "help"]
+Tone = Literal["lost", "wait", "stop"]
+
+
+@dataclass(frozen=True, slots=True)
+class Shape:
+    """How a problem is shown: the way on that helps, best first, and its tone."""
+
+    offers: tuple[Offer, ...]
+    tone: Tone = "stop"
+
+
+_ASK = Shape(("home", "help"))
+_AGAIN = Shape(("login", "home", "help"))
+_LATER = Shape(("retry", "home", "help"), "wait")
+_LOST = Shape(("home",), "lost")
+
+PROBLEMS: Mapping[str, Shape] = {
+    "target_malformed": _LOST,
+    "target_ambiguous": _LOST,
+    "host_malformed": _LOST,
+    "unknown_host": _LOST,
+    "unknown_path": _LOST,
+    "method_not_allowed": _LOST,
+    "headers_too_large": _ASK,
+    "group_missing": _ASK,
+    "login_expired": _AGAIN,
+    "login_unknown": _AGAIN,
+    "login_denied": _AGAIN,
+    "login_restart": _AGAIN,
+    "login_not_allowed": _ASK,
+    "callback_malformed": _AGAIN,
+    "username_refused": _ASK,
+    "username_taken": _ASK,
+    "second_factor_missing": _AGAIN,
+    "provider_unavailable": _LATER,
+    "provider_error": _AGAIN,
+    "id_token_refused": _AGAIN,
+    "claims_malformed": _ASK,
+    "too_many_logins": _LATER,
+    "session_required": _AGAIN,
+    "store_unavailable": _LATER,
+    "upstream_unreachable": _LATER,
+    "upstream_timeout": _LATER,
+    "upstream_malformed": _LATER,
+    "upstream_closed": _LATER,
+    "no_hub_available": _LATER,
+    "origin_refused": _ASK,
+    "csrf_failed": Shape(("home", "help")),
+    "internal": Shape(("retry", "home", "help")),
+}
+"""Every code that has sentences of its own; others are told as `unexpected`."""
+
+UNEXPECTED = Shape(("home", "help"))

@@ -1,0 +1,302 @@
+"""Every page with sample facts, to look at.
+
+    python -m tests.gallery                    serves them on a port of the system's choice and prints the address
+    python -m tests.gallery --shots DIRECTORY  pictures of all of them, by Chromium, in light and dark and four widths
+
+The same samples feed the tests of the pages, so a page that is missing here is missing there.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import contextlib
+import os
+import shutil
+from collections.abc import AsyncIterator, Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from aiohttp import web
+
+from hubgate.core.identity import Identity, Proof
+from hubgate.core.session import Session
+from hubgate.core.site import Pool, Site, Upstream
+from hubgate.web.problems import PROBLEMS
+from hubgate.web.render import STATIC_PATH, Pages, PoolState
+
+NOW = 1_790_000_000.0
+PROVIDER = "https://id.example.org/realms/site"
+CHROMIUM = os.environ.get("CHROMIUM") or shutil.which("chromium") or "/usr/bin/chromium"
+CHROMIUM_FLAGS = [
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+]
+WIDTHS = (320, 390, 768, 1280)
+
+LONG = "Wolfeschlegelsteinhausenbergerdorff-Featherstonehaugh-Cholmondeley-Marjoribanks von und zu Hohenzollern"
+RIGHT_TO_LEFT = "مريم الأسطرلابية (HTC) \u202e!dlrow"
+HOSTILE = """<script>alert(1)</script>"'><img src=x onerror=alert(2)>{{7*7}}{0.__class__}</style></title>&amp;"""
+
+
+@dataclass(frozen=True)
+class Portal:
+    """Stands in for `[portal]` of the configuration."""
+
+    title: str = "Example Lab Jupyter"
+    help_url: str = "https://help.example.org/jupyter"
+    help_text: str = "Questions? Write to jupyter-help@example.org."
+
+
+def pool(name: str, title: str, description: str, section: str, *, groups: tuple[str, ...] = (), ask: str = "") -> Pool:
+    """A pool below the portal's own address, with two hubs."""
+    hubs = tuple(Upstream(f"{name}{number:02}", f"http://127.0.0.1:1/{name}", name) for number in (1, 2))
+    return Pool(name, f"/{name}/", hubs, title, description, section, ask, groups=groups)
+
+
+HTC = pool("htc", "High-throughput computing", "Batch farm, HTCondor. Many independent jobs at once.", "HTC")
+HPC = pool("hpc", "High-performance computing", "Slurm cluster with GPUs and a fast interconnect.", "HPC")
+CLOSED = pool(
+    "ai",
+    "AI testbed",
+    "Accelerators for trials.",
+    "HPC",
+    groups=("ai-testbed", "ai-admins"),
+    ask="Ask for access at https://help.example.org/ai, it takes a day.",
+)
+CLOSED_PLAIN = pool("fab", "Fabrication", "", "Other", groups=("fab",))
+TWELVE = tuple(
+    pool(f"p{number:02}", title, description, section, groups=groups)
+    for number, (title, description, section, groups) in enumerate(
+        [
+            ("Batch farm", "HTCondor, 40 000 cores. Many independent jobs.", "HTC", ()),
+            ("Batch farm, long jobs", "The same farm, for jobs of up to two weeks.", "HTC", ()),
+            ("Open science pool", "Shared with other labs; short jobs are best.", "HTC", ()),
+            ("Data carousel", "Next to the tape library.", "HTC", ()),
+            ("Cluster A", "Slurm, CPU nodes.", "HPC", ()),
+            ("Cluster A, GPUs", "Slurm, four GPUs per node.", "HPC", ()),
+            ("Cluster B", "Large memory, up to 6 TB.", "HPC", ()),
+            ("Visualisation", "Desktops and remote rendering, in the browser.", "HPC", ()),
+            ("Interactive queue", "Starts within a minute, ends after four hours.", "HPC", ()),
+            ("Teaching", "For courses and schools. Emptied every summer.", "Courses and trials", ()),
+            ("Testbed", "Tomorrow's software; may break any day.", "Courses and trials", ()),
+            ("Quantum simulator", "", "Courses and trials", ()),
+        ]
+    )
+)
+
+
+def session(name: str = "Ada Lovelace", username: str = "ada", *, amr: tuple[str, ...] = ("pwd", "otp")) -> Session:
+    """Somebody who logged in two hours ago."""
+    return Session(
+        handle="5f2c9a",
+        identity=Identity(PROVIDER, "sub-1", username, name, "ada@example.org", ("users",)),
+        proof=Proof("mfa", amr, int(NOW) - 7800),
+        created=NOW - 7800,
+        last_seen=NOW - 10,
+        csrf="csrf-token-of-this-session",
+    )
+
+
+def pages_for(
+    *pools: Pool,
+    portal: Portal | None = None,
+    public_url: str = "https://jupyter.example.org",
+    override: Path | None = None,
+) -> Pages:
+    """Pages of a site with these pools, on a stopped clock."""
+    return Pages(
+        Site(public_url, pools), portal or Portal(), override=override, form_origins=[PROVIDER], clock=lambda: NOW
+    )
+
+
+def all_up(_: Pool) -> PoolState:
+    return "up"
+
+
+def mixed(asked: Pool) -> PoolState:
+    """Some of everything."""
+    states: tuple[PoolState, ...] = ("up", "up", "degraded", "up", "down")
+    return states[sum(asked.name.encode()) % len(states)]
+
+
+REQUEST = "01JD6Q2W8ZK4"
+Sample = Callable[[], web.Response]
+
+
+def samples(public_url: str = "https://jupyter.example.org") -> Mapping[str, Sample]:
+    """Page by name: every template and every problem, and what is likely to hurt their layout."""
+
+    def site(*pools: Pool, portal: Portal | None = None) -> Pages:
+        return pages_for(*pools, portal=portal, public_url=public_url)
+
+    usual = site(HTC, HPC, CLOSED, CLOSED_PLAIN)
+    ada = session()
+    hostile_pool = pool("htc", HOSTILE, HOSTILE, HOSTILE, ask=HOSTILE)
+    hostile_closed = pool("hpc", HOSTILE, HOSTILE, HOSTILE, groups=(HOSTILE,), ask=HOSTILE)
+    hostile = site(hostile_pool, hostile_closed, portal=Portal(HOSTILE, "https://help.example.org", HOSTILE))
+    long_pool = pool("htc", LONG, LONG * 3, LONG, ask=LONG)
+    long_closed = pool("hpc", LONG, LONG, LONG, groups=(LONG.replace(" ", "-"),))
+    long = site(long_pool, long_closed, portal=Portal(LONG, "https://help.example.org", LONG))
+    rtl_pool = pool("htc", RIGHT_TO_LEFT, RIGHT_TO_LEFT, RIGHT_TO_LEFT)
+    rtl = site(rtl_pool, HPC, portal=Portal(RIGHT_TO_LEFT, "", RIGHT_TO_LEFT))
+
+    def waiting(pages: Pages, at: float | None, *, hub: str = "htc01", of: Pool = HTC, who: Session = ada) -> Sample:
+        return lambda: pages.waiting(
+            session=who,
+            pool=of,
+            hub=hub,
+            since=NOW - 252,
+            url=f"{of.path}user/ada/lab?x=1",
+            retry_after=10,
+            may_move_at=at,
+            request_id=REQUEST,
+        )
+
+    def landing(
+        pages: Pages, who: Session = ada, state_of: Callable[[Pool], PoolState] = mixed, **more: object
+    ) -> Sample:
+        notices = ("Maintenance on Tuesday from 8:00 to 10:00, see https://status.example.org.",) if more else ()
+        return lambda: pages.landing(who, state_of=state_of, request_id=REQUEST, notices=notices)
+
+    def problem(code: str, *, pages: Pages = usual, who: Session | None = None, of: Pool | None = None) -> Sample:
+        late = code in {"provider_unavailable", "store_unavailable", "no_hub_available", "too_many_logins"}
+        return lambda: pages.problem(
+            code,
+            status=503 if late else 400,
+            request_id=REQUEST,
+            retry_after=30 if late else None,
+            retry_url="/htc/",
+            pool=of,
+            hub="htc01" if code.startswith("upstream") else "",
+            session=who,
+        )
+
+    table: dict[str, Sample] = {
+        "landing": landing(usual, state_of=all_up),
+        "landing-notice": landing(usual, notices=True),
+        "landing-one": landing(site(HTC), state_of=all_up),
+        "landing-one-degraded": landing(site(pool("htc", "Notebooks", "", "")), state_of=lambda _: "degraded"),
+        "landing-two": landing(site(HTC, HPC), state_of=lambda asked: "down" if asked is HPC else "up"),
+        "landing-twelve": landing(site(*TWELVE)),
+        "landing-three-in-two": landing(site(HTC, TWELVE[4], TWELVE[5])),
+        "landing-unsectioned": landing(site(*(pool(p.name, p.title, p.description, "") for p in TWELVE[:6]))),
+        "landing-none": landing(site(CLOSED, CLOSED_PLAIN)),
+        "landing-long": landing(long, session(LONG, LONG.replace(" ", "."))),
+        "landing-rtl": landing(rtl, session(RIGHT_TO_LEFT, "maryam")),
+        "landing-hostile": landing(hostile, session(HOSTILE, HOSTILE)),
+        "landing-level": landing(usual, session(amr=())),
+        "waiting": waiting(usual, NOW + 90),
+        "waiting-choice": waiting(usual, NOW - 1),
+        "waiting-only": waiting(usual, None),
+        "waiting-hostile": waiting(hostile, NOW - 1, hub=HOSTILE, of=hostile_pool, who=session(HOSTILE, HOSTILE)),
+        "waiting-long": waiting(long, NOW - 1, hub=LONG.replace(" ", ""), of=long_pool),
+        "confirm-logout": lambda: usual.confirm_logout(ada, request_id=REQUEST),
+        "receipt": lambda: usual.receipt(request_id=REQUEST, pools=[HTC, HPC], connections=3),
+        "receipt-left": lambda: usual.receipt(
+            request_id=REQUEST, pools=[HTC], connections=1, provider_ended=False, provider_url=f"{PROVIDER}/end"
+        ),
+        "receipt-none": lambda: usual.receipt(request_id=REQUEST, provider_ended=None),
+        "receipt-hostile": lambda: hostile.receipt(request_id=HOSTILE, pools=[hostile_pool], connections=1),
+        "continue": lambda: usual.continue_login("/_hubgate/login?next=%2Fhtc%2F", request_id=REQUEST),
+        "problem-unheard-of": problem("unheard_of"),
+        "problem-hostile": problem(HOSTILE, pages=hostile, of=hostile_closed, who=session(HOSTILE, HOSTILE)),
+        "problem-long": problem("group_missing", pages=long, of=long_closed, who=session(LONG, LONG.replace(" ", ""))),
+        "problem-group-missing-pool": problem("group_missing", who=ada, of=CLOSED),
+    }
+    table |= {f"problem-{code.replace('_', '-')}": problem(code) for code in PROBLEMS}
+    return table
+
+
+def gallery_app(chosen: Mapping[str, Sample], pages: Pages) -> web.Application:
+    """`/` lists them, `/page/<name>` shows one. Statuses stay as they are: that is part of the page."""
+
+    async def index(_: web.Request) -> web.Response:
+        items = "".join(f'<li><a href="/page/{name}">{name}</a></li>' for name in chosen)
+        html = f'<!doctype html><html lang="en"><title>hubgate: pages</title><h1>Pages</h1><ul>{items}</ul></html>'
+        return web.Response(text=html, content_type="text/html")
+
+    async def show(request: web.Request) -> web.Response:
+        sample = chosen.get(request.match_info["name"])
+        return sample() if sample else web.Response(status=404)
+
+    async def icon(_: web.Request) -> web.Response:
+        return pages.file("favicon.svg") or web.Response(status=404)
+
+    app = web.Application()
+    app.router.add_get("/", index)
+    app.router.add_get("/page/{name}", show)
+    app.router.add_get("/favicon.ico", icon)
+    app.router.add_get(STATIC_PATH + "{name}", pages.static)
+    return app
+
+
+@contextlib.asynccontextmanager
+async def serving(app: web.Application) -> AsyncIterator[str]:
+    """The application on a loopback port; gives its address without a trailing slash."""
+    runner = web.AppRunner(app)
+    await runner.setup()
+    try:
+        tcp = web.TCPSite(runner, "127.0.0.1", 0)
+        await tcp.start()
+        host, port = runner.addresses[0][:2]
+        yield f"http://{host}:{port}"
+    finally:
+        await runner.cleanup()
+
+
+async def shoot(folder: Path, *, only: str, widths: tuple[int, ...], schemes: tuple[str, ...]) -> None:
+    """Pictures of the pages whose names contain `only`."""
+    from playwright.async_api import async_playwright
+
+    await asyncio.to_thread(folder.mkdir, parents=True, exist_ok=True)
+    chosen = {name: sample for name, sample in samples("http://127.0.0.1").items() if only in name}
+    pages = pages_for(HTC, public_url="http://127.0.0.1")
+    async with serving(gallery_app(chosen, pages)) as address, async_playwright() as playwright:
+        browser = await playwright.chromium.launch(executable_path=CHROMIUM, args=CHROMIUM_FLAGS)
+        for scheme in schemes:
+            for width in widths:
+                context = await browser.new_context(
+                    viewport={"width": width, "height": 800},
+                    color_scheme="dark" if scheme == "dark" else "light",
+                    reduced_motion="reduce",
+                    java_script_enabled=False,
+                )
+                page = await context.new_page()
+                for name in chosen:
+                    if name == "continue":
+                        continue  # goes on by itself
+                    await page.goto(f"{address}/page/{name}")
+                    await page.screenshot(path=folder / f"{name}-{width}-{scheme}.png", full_page=True)
+                await context.close()
+        await browser.close()
+
+
+async def serve() -> None:
+    chosen = samples("http://127.0.0.1")
+    async with serving(gallery_app(chosen, pages_for(HTC, public_url="http://127.0.0.1"))) as address:
+        print(f"{len(chosen)} pages at {address}/ (Ctrl-C ends)")
+        await asyncio.Event().wait()
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m tests.gallery", description="Every page, to look at.")
+    parser.add_argument("--shots", type=Path, metavar="DIRECTORY", help="take pictures instead of serving")
+    parser.add_argument("--only", default="", metavar="PART", help="just pages whose name contains this")
+    parser.add_argument("--width", type=int, action="append", help=f"widths in pixels, default {WIDTHS}")
+    parser.add_argument("--scheme", choices=("light", "dark"), action="append")
+    chosen = parser.parse_args()
+    with contextlib.suppress(KeyboardInterrupt):
+        if chosen.shots:
+            widths = tuple(chosen.width or WIDTHS)
+            schemes = tuple(chosen.scheme or ("light", "dark"))
+            asyncio.run(shoot(chosen.shots, only=chosen.only, widths=widths, schemes=schemes))
+        else:
+            asyncio.run(serve())
+
+
+if __name__ == "__main__":
+    main()
