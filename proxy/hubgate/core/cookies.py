@@ -1,16 +1,16 @@
 """Whose cookie is this?
 
 Three kinds come in one header field: ours, which never leave the gateway; the hubs', which say who somebody is there
-and must not outlive a change of user at the gateway; and everybody else's. Ours are taken out. The hubs' carry a tag on
-their way through browsers, a MAC over user, name and value: a hub cookie that was not issued to this very user is not
-sent on, so it is the gateway that binds hub cookies to an identity (JupyterHub's own check is throttled, so it is none).
+and must not outlive a change of user at the gateway; and everybody else's. Ours are taken out. The hubs' carry a tag
+on their way through browsers, a MAC over user, name and value: a hub cookie that was not issued to this very user is
+not sent on, so it is the gateway that binds hub cookies to an identity (the hub's own check is throttled per user).
 
 JupyterHub 6.1 sets `jupyterhub-hub-login` at `<base>hub/`, `jupyterhub-session-id` at `<base>`,
 `jupyterhub-user-NAME[-SERVER]` (name percent-encoded) and the same with `-oauth-state[-random]` at the server's path,
 `service-NAME` likewise at a service's path, once `jupyterhub-services`; `_xsrf` at `<base>hub/` and each server's path.
 The last one is read by scripts and says nothing about a user, so it stays as it is.
 
-Parsed by hand: `http.cookies` takes 16 µs for three cookies, drops whole headers, and reads quotes that RFC 6265 has not.
+Parsed by hand: `http.cookies` takes 16 us for three cookies, and reads quotes that RFC 6265 doesn't know.
 Knows nothing about sessions, nor about what the values mean.
 """
 
@@ -18,68 +18,177 @@ from __future__ import annotations
 
 import re
 from base64 import urlsafe_b64decode, urlsafe_b64encode
+from binascii import Error as NoBase64
 from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
-from typing import NamedTuple
+from typing import Final, NamedTuple
 from urllib.parse import quote
 
-_OWN_NAMES = ("hubgate", "__Host-hubgate")
-_NOTHING: Mapping[str, str] = MappingProxyType({})
-_OWN = re.compile(rb"(?:__(?:host|secure)-)?hubgate(?:-.*)?", re.IGNORECASE | re.DOTALL)
-_HUB_PREFIXES = (b"jupyterhub-", b"service-", b"__Host-jupyterhub-", b"__Host-service-")
+_OWN_NAMES = (b"hubgate", b"__Host-hubgate")
+_OWN_FAMILIES = (b"hubgate-", b"__Host-hubgate-")
+# `__Host-` is what `cookie_host_prefix_enabled` puts in front; not recommended behind hubgate, but possible.
+_OF_HUBS = (b"jupyterhub-", b"service-", b"__Host-jupyterhub-", b"__Host-service-")
+_OF_THE_HUB_ALONE = frozenset({b"jupyterhub-hub-login", b"jupyterhub-session-id"})
 _PRINTABLE = re.compile(rb"[!-~]+")
-_COOKIE_VALUE = re.compile(r"[!#-+\--:<-\[\]-~]*")
-_TAG_BYTES = 16
-_TAG = 22
-"""Length of a tag in a cookie: 16 bytes in base64url, no padding."""
-_MEMO = 16_384
+_TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
+_OCTETS = re.compile(r"[!#-+\--:<-\[\]-~]*")
+_TAG_BYTES: Final = 16
+_TAG_LENGTH: Final = 22  # 16 bytes as base64url without padding
+_MEMO: Final = 8192
+_NOTHING: Mapping[str, str] = MappingProxyType({})
 
 
 def is_own_cookie(name: bytes) -> bool:
-    """Whether a cookie name is ours, with any prefix that browsers treat in a special way (RFC 6265bis, 4.1.3)."""
-    return _OWN.fullmatch(name) is not None
+    """Whether a cookie name is one of ours, with or without the prefix that https gives it."""
+    return name in _OWN_NAMES or name.startswith(_OWN_FAMILIES)
+
+
+def may_set(set_cookie: bytes) -> bool:
+    """Whether anybody but us may set this cookie (the value of a Set-Cookie field).
+
+    Not if it is ours. Nor without a name: browsers send its value as it is, so that `=hubgate=…` comes back as ours.
+    """
+    name, equals, _ = set_cookie.partition(b";")[0].partition(b"=")
+    name = name.strip()
+    return bool(equals and name) and not is_own_cookie(name)
 
 
 class RequestCookies(NamedTuple):
     """A Cookie field, sorted by owner.
 
-    `session`: each value of the session cookie; more than one means that somebody else set one of them. `own`: our
-    other cookies by full name; a name that came with several values isn't in here. `rest`: name and value of all others
-    in their order, duplicates included.
+    `session`: each value of the session cookie; several mean that somebody else has set one of them. `own`: our other
+    cookies by full name, without those that came with different values. `rest`: name and value of all others in their
+    order, duplicates included.
     """
 
     session: tuple[str, ...]
     own: Mapping[str, str]
     rest: tuple[tuple[bytes, bytes], ...]
 
+    def __repr__(self) -> str:
+        return f"RequestCookies({len(self.session)} session, {len(self.own)} own, {len(self.rest)} others)"
+
 
 _NO_COOKIES = RequestCookies((), _NOTHING, ())
 
 
-def parse_cookies(header: bytes | None, session_cookie: str) -> RequestCookies:
-    """Sort a Cookie field (RFC 6265bis, 5.7.3) by owner. `session_cookie`: Site.cookie.
+def parse_cookies(header: bytes | str | None, session_cookie: str) -> RequestCookies:
+    """Sort a Cookie field (RFC 6265bis, 5.8.3; several of them joined by `; `) by owner.
 
-    Cookies without a name and names with anything but printable ASCII are dropped: Tornado strips more kinds of blanks
-    than a browser does, so that such a name could turn into another one behind us.
+    `session_cookie`: `Site.cookie`. Cookies without a name, and names with anything but printable ASCII, are dropped:
+    Tornado strips more kinds of blanks than browsers do, so that such a name could turn into another one behind us.
     """
-    raise NotImplementedError
+    if not header:
+        return _NO_COOKIES
+    if isinstance(header, str):
+        header = header.encode("utf-8", "surrogateescape")
+    session: tuple[str, ...] = ()
+    own: dict[str, set[str]] | None = None
+    rest: list[tuple[bytes, bytes]] = []
+    for part in header.split(b";"):
+        name, equals, value = part.partition(b"=")
+        name = name.strip(b" \t")
+        if not equals or _PRINTABLE.fullmatch(name) is None:
+            continue
+        value = value.strip(b" \t")
+        if not name.startswith(_OWN_NAMES) or not is_own_cookie(name):
+            rest.append((name, value))
+        elif (full := name.decode("ascii")) == session_cookie:
+            session = (*session, value.decode("latin-1"))
+        else:
+            own = {} if own is None else own
+            own.setdefault(full, set()).add(value.decode("latin-1"))
+    if own is None:
+        return RequestCookies(session, _NOTHING, tuple(rest))
+    undisputed = {full: values.pop() for full, values in own.items() if len(values) == 1}
+    return RequestCookies(session, undisputed, tuple(rest))
 
 
 class HubCookieTags:
-    """Tags for hub cookies. `mac`: message to MAC; `matches`: message and truncated MAC to whether any key made it."""
+    """Tags for hub cookies.
+
+    `mac`: message to 16 or more bytes. `matches`: message and the first 16 of these bytes to whether a key that is
+    still in force made them, in constant time.
+    """
 
     def __init__(self, mac: Callable[[bytes], bytes], matches: Callable[[bytes, bytes], bool]) -> None:
         self._mac = mac
         self._matches = matches
+        # Tagged cookies that were found good, so that a MAC (4 us) is checked once and not for each request. Emptied
+        # when full. Bad ones aren't kept: trying tags must not push out what others need.
+        self._good: dict[tuple[str, bytes, bytes], bytes] = {}
 
-    def outgoing(self, set_cookie_value: bytes, *, user_key: str) -> bytes:
-        """The value of a Set-Cookie field with the tag in it, if it is a hub's; else as it was."""
-        raise NotImplementedError
+    def __repr__(self) -> str:
+        return f"HubCookieTags({len(self._good)} remembered)"
+
+    def outgoing(self, set_cookie: bytes, *, user_key: str, from_hub: bool) -> bytes | None:
+        """A hub's Set-Cookie value as it goes to the browser of `user_key`; None if it must not go.
+
+        `user_key`: what stays the same for one identity (issuer and subject). `from_hub`: whether the hub itself
+        answered; a notebook server has no business with the hub's own cookies, it could log its visitors in as its
+        owner.
+        """
+        pair, semicolon, attributes = set_cookie.partition(b";")
+        name, _, value = pair.partition(b"=")
+        name = name.strip()
+        if not name.startswith(_OF_HUBS):
+            return set_cookie
+        if not from_hub and name in _OF_THE_HUB_ALONE:
+            return None
+        quoted, inner = _unquoted(value.strip())
+        if not inner:  # a deletion
+            return set_cookie
+        tag = urlsafe_b64encode(self._mac(_message(user_key, name, inner))[:_TAG_BYTES]).rstrip(b"=")
+        return b"%b=%b%b%b" % (name, _quoted(b"%b.%b" % (tag, inner), like=quoted), semicolon, attributes)
 
     def incoming(self, rest: Sequence[tuple[bytes, bytes]], *, user_key: str) -> bytes:
-        """A Cookie field value for the hub, empty if nothing is left: tags checked and taken off, and hub cookies
-        without one, or with that of another user, left out."""
-        raise NotImplementedError
+        """The Cookie field for a hub out of `RequestCookies.rest`, empty if nothing is left.
+
+        Tags are checked and taken off; hub cookies without a tag, or with one that isn't for this user, stay here.
+        """
+        good = self._good
+        parts: list[bytes] = []
+        for pair in rest:
+            if not pair[0].startswith(_OF_HUBS):
+                parts.append(b"=".join(pair))
+                continue
+            part = good.get((user_key, *pair)) or self._checked(user_key, *pair)
+            if part is not None:
+                parts.append(part)
+        return b"; ".join(parts)
+
+    def _checked(self, user_key: str, name: bytes, value: bytes) -> bytes | None:
+        quoted, tagged = _unquoted(value)
+        tag, dot, inner = tagged.partition(b".")
+        if not dot or len(tag) != _TAG_LENGTH:
+            return None
+        try:
+            mac = urlsafe_b64decode(tag + b"==")
+        except NoBase64:
+            return None
+        if not self._matches(_message(user_key, name, inner), mac):
+            return None
+        if len(self._good) >= _MEMO:
+            self._good.clear()
+        part = self._good[user_key, name, value] = b"%b=%b" % (name, _quoted(inner, like=quoted))
+        return part
+
+
+def _message(user_key: str, name: bytes, inner: bytes) -> bytes:
+    # Length first: a user key may hold any character, a separator too.
+    key = user_key.encode("utf-8", "surrogatepass")
+    return b"%d:%b;%b=%b" % (len(key), key, name, inner)
+
+
+def _unquoted(value: bytes) -> tuple[bool, bytes]:
+    """Tornado's signed values come in quotes; some clients send them back without. So the MAC is over what's inside."""
+    if len(value) >= 2 and value.startswith(b'"') and value.endswith(b'"'):
+        return True, value[1:-1]
+    return False, value
+
+
+def _quoted(value: bytes, *, like: bool) -> bytes:
+    return b'"%b"' % value if like else value
 
 
 def set_cookie(
@@ -94,19 +203,44 @@ def set_cookie(
 ) -> str:
     """The value of a Set-Cookie field. `max_age`: seconds, None for as long as the browser runs.
 
-    Raises ValueError for a value that a cookie can't hold as it is (RFC 6265, cookie-octet).
+    Raises ValueError for a name, value or path that a cookie can't hold as it is (RFC 6265, 4.1.1).
     """
-    raise NotImplementedError
+    if not _TOKEN.fullmatch(name) or not _OCTETS.fullmatch(value) or not _OCTETS.fullmatch(path):
+        raise ValueError(f"the cookie {name!r} can't be written")
+    return "; ".join(
+        (
+            f"{name}={value}",
+            f"Path={path}",
+            *(() if max_age is None else (f"Max-Age={max_age}",)),
+            *(("Secure",) if secure else ()),
+            *(("HttpOnly",) if http_only else ()),
+            f"SameSite={same_site}",
+        )
+    )
 
 
 def expire_cookie(name: str, *, secure: bool, path: str = "/") -> str:
     """The value of a Set-Cookie field that removes a cookie."""
-    raise NotImplementedError
+    # Expires as well, for what is older than Max-Age or has been told not to look at it.
+    return set_cookie(name, "", secure=secure, max_age=0, path=path) + "; Expires=Thu, 01 Jan 1970 00:00:00 GMT"
 
 
 def hub_cookie_expiries(pool_path: str, username: str, *, secure: bool) -> list[str]:
-    """Set-Cookie values that remove what JupyterHub below `pool_path` has set for `username` (module docstring).
+    """Set-Cookie values that remove what JupyterHub below `pool_path` has set for `username` (see the module).
 
-    Cookies of named servers and services can't be known here; without their tag's user they are worth nothing.
+    Cookies of named servers and services can't be known here; but for the identity they are tagged with, they are
+    worth nothing.
     """
-    raise NotImplementedError
+    # JupyterHub 6.1: user.py (client_id), utils.url_escape_path.
+    home = f"{pool_path}user/{quote(username, safe='@~')}/"
+    login = f"jupyterhub-user-{quote(username)}"
+    places = (
+        ("jupyterhub-hub-login", f"{pool_path}hub/"),
+        ("jupyterhub-session-id", pool_path),
+        ("jupyterhub-services", f"{pool_path}services"),
+        (login, home),
+        (f"{login}-oauth-state", home),
+        ("_xsrf", f"{pool_path}hub/"),
+        ("_xsrf", home),
+    )
+    return [expire_cookie(name, secure=secure, path=path) for name, path in places]

@@ -86,15 +86,18 @@ _LEGAL = re.compile(r"(/[!-\"$->@-\[\]-~]*)(?:\?[!-\"$-~]*)?")
 _ABSOLUTE = re.compile(r"https?://([^/?#]*)(.*)", re.IGNORECASE)
 _BROKEN_ESCAPE = re.compile(r"%(?![0-9A-Fa-f]{2})")
 _HOST = re.compile(r"([a-z0-9_](?:[a-z0-9._-]*[a-z0-9_])?|\[[0-9a-f:.]{2,45}\])(?::([0-9]{1,5}))?")
+_TAME = re.compile(r"[^\x00-\x1f\x7f%;\\]*")
+_ODD = re.compile(r"//|/\.\.?(?:/|$)")
 _CONTROLS = re.compile(r"[\x00-\x1f\x7f]")
 _SLASHES = re.compile(r"/{2,}")
 _PARAMETERS = re.compile(r";[^/]*")
 
 
 @lru_cache(maxsize=1024)
-def normal_host(host: str, *, secure: bool) -> str | None:
+def normal_host(host: str, secure: bool) -> str | None:
     """`host` as `Target.host` writes it, or None if it isn't `name[:port]` (RFC 9112, 3.2): no list, no user, no path.
 
+    `secure`: whether 443 or 80 is the default port; not keyword-only, since that doubles what a cached call costs.
     Cached since the same few values come with each request; strangers' inventions fall out at the end.
     """
     match = _HOST.fullmatch(host.lower())
@@ -113,7 +116,7 @@ def parse_target(raw: str, hosts: Sequence[str], *, secure: bool) -> Target:
     Raises ClientFault: `target_malformed` (not origin form nor absolute form, RFC 9112 3.2; bytes that RFC 3986 has no
     place for), `host_malformed` (none, several, odd, or another one than the absolute form names).
     """
-    host = normal_host(hosts[0], secure=secure) if len(hosts) == 1 else None
+    host = normal_host(hosts[0], secure) if len(hosts) == 1 else None
     if host is None:
         raise ClientFault("host_malformed", "exactly one well-formed Host field is needed")
     match = _PLAIN.fullmatch(raw)
@@ -133,7 +136,7 @@ def _origin_form(raw: str, host: str, *, secure: bool) -> str:
     match = _ABSOLUTE.fullmatch(raw)
     if match is None:
         raise ClientFault("target_malformed", "the request target is neither a path nor a URL")
-    if normal_host(match[1], secure=secure) != host:
+    if normal_host(match[1], secure) != host:
         raise ClientFault("host_malformed", "the request target and the Host field name different hosts")
     rest = match[2]
     return rest if rest.startswith("/") else "/" + rest
@@ -143,13 +146,13 @@ class Router:
     """The pools and own pages of one site, by host and path."""
 
     def __init__(self, site: Site) -> None:
-        self._portal = normal_host(site.host, secure=site.secure)
+        self._portal = normal_host(site.host, site.secure)
         self._hosts: dict[str, dict[str, list[_Mount]]] = {}
         for name in site.hosts:
-            self._hosts[normal_host(name, secure=site.secure) or name] = {}
+            self._hosts[normal_host(name, site.secure) or name] = {}
         for pool in site.pools:
             host = site.pool_host(pool)
-            mounts = self._hosts[normal_host(host, secure=site.secure) or host]
+            mounts = self._hosts[normal_host(host, site.secure) or host]
             # By first segment, so that a request costs one look-up however many pools there are.
             mounts.setdefault(pool.path.split("/", 2)[1], []).append(_Mount(pool))
         for mounts in self._hosts.values():
@@ -187,7 +190,7 @@ class Router:
 class _Mount:
     """One pool at its path, with its three routes made beforehand."""
 
-    __slots__ = ("bare", "base", "hub", "hub_base", "hub_bare", "login", "login_path", "notebook")
+    __slots__ = ("bare", "base", "hub", "hub_bare", "hub_base", "login", "login_path", "notebook")
 
     def __init__(self, pool: Pool) -> None:
         self.base = pool.path
@@ -211,6 +214,10 @@ def _readings(path: str) -> Iterator[str]:
         # A reference to another host where a URL parser reads it (configurable-http-proxy does).
         raise ClientFault("target_ambiguous", "the path begins like the name of another host")
     once = _decoded(path, errors="strict")
+    if _TAME.fullmatch(once) and not _ODD.search(once):
+        # All further readings are this one. Encoded blanks and umlauts are everyday: 5 us instead of 50.
+        yield once
+        return
     for form in (path, once, _decoded(once, errors="replace")):
         if _CONTROLS.search(form):
             raise ClientFault("target_ambiguous", "the path holds encoded control characters")

@@ -1,7 +1,9 @@
 """Is anybody there, and who?
 
 Each hub is asked at intervals for `<base>hub/health`, on a new connection each time: a kept one could outlive a proxy
-that takes no new ones. What is seen goes to the registry, which knows what it means.
+that takes no new ones. A hub that is merely busy or hung must not be taken for a dead machine, or its living notebooks
+would be cut off; so when no answer comes in time, configurable-http-proxy is asked for the one path that it answers
+by itself. What was seen goes to the registry, which knows what it means.
 
 Knows nothing about what follows from an observation, nor about live traffic.
 """
@@ -10,18 +12,28 @@ from __future__ import annotations
 
 import asyncio
 import random
+import ssl
 import time
 from collections.abc import Callable
 from types import TracebackType
 from typing import Any, Self
 
-from hubgate.upstream.registry import Registry
+import aiohttp
+from yarl import URL
+
+from hubgate.core.health import Observation
+from hubgate.core.site import Upstream
+from hubgate.upstream.registry import Registry, UpstreamState
+
+_PROXY_HEALTH = "/_chp_healthz"
+_JITTER = 0.2  # of the interval, around it
 
 
 class Prober:
     """Probes every hub of `registry` while entered. `interval`, `timeout`: seconds.
 
-    `clock`: seconds since the epoch. `chance`: numbers from 0 to 1; probes of several hubs and gateways drift apart.
+    `tls`: what to trust and to show when a hub is reached by https. `clock`: seconds since the epoch. `chance`: numbers
+    from 0 to 1, so that the probes of several hubs and gateways drift apart.
     """
 
     def __init__(
@@ -30,20 +42,79 @@ class Prober:
         *,
         interval: float,
         timeout: float,
+        tls: Callable[[Upstream], ssl.SSLContext | None],
         clock: Callable[[], float] = time.time,
         chance: Callable[[], float] = random.random,
     ) -> None:
         self._registry = registry
         self._interval = interval
         self._timeout = timeout
+        self._tls = tls
         self._clock = clock
         self._chance = chance
         self._tasks: list[asyncio.Task[None]] = []
+        self._session: aiohttp.ClientSession | None = None
 
     async def __aenter__(self) -> Self:
-        raise NotImplementedError
+        self._session = session = aiohttp.ClientSession(
+            connector=aiohttp.TCPConnector(limit=0, force_close=True),
+            cookie_jar=aiohttp.DummyCookieJar(),
+            headers={"User-Agent": "hubgate-probe"},
+        )
+        self._tasks = [
+            asyncio.create_task(self._watch(session, state), name=f"probe of {state.upstream.name}")
+            for state in self._registry
+        ]
+        return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        raise NotImplementedError
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        if self._session is not None:
+            await self._session.close()
+
+    async def _watch(self, session: aiohttp.ClientSession, state: UpstreamState[Any]) -> None:
+        tls = self._tls(state.upstream)
+        while True:
+            try:
+                observation, reason = await self._look(session, state, tls)
+                self._registry.report(state.upstream.name, observation, self._clock(), reason=reason)
+            except Exception as error:  # noqa: BLE001 - one look that failed in our own code must not end all looking
+                asyncio.get_running_loop().call_exception_handler(
+                    {"message": f"the probe of {state.upstream.name} failed in itself", "exception": error}
+                )
+            await asyncio.sleep(self._interval * (1 - _JITTER / 2 + _JITTER * self._chance()))
+
+    async def _look(
+        self, session: aiohttp.ClientSession, state: UpstreamState[Any], tls: ssl.SSLContext | None
+    ) -> tuple[Observation, str]:
+        address = state.upstream.url.rstrip("/")
+        try:
+            status = await self._status(session, f"{address}{state.base_url}hub/health", tls)
+        except TimeoutError:
+            return await self._look_at_proxy(session, address, tls)
+        except (aiohttp.ClientError, OSError) as error:
+            return Observation.UNREACHABLE, str(error) or type(error).__name__
+        if status >= 500:
+            return Observation.HUB_DOWN, f"hub/health answered {status}"
+        return Observation.OK, ""
+
+    async def _look_at_proxy(
+        self, session: aiohttp.ClientSession, address: str, tls: ssl.SSLContext | None
+    ) -> tuple[Observation, str]:
+        silent = f"hub/health did not answer within {self._timeout:g} s"
+        try:
+            await self._status(session, address + _PROXY_HEALTH, tls)
+        except (aiohttp.ClientError, OSError):  # TimeoutError is an OSError
+            return Observation.UNREACHABLE, f"{silent}, nor did the proxy"
+        return Observation.HUB_DOWN, f"{silent}, the proxy does"
+
+    async def _status(self, session: aiohttp.ClientSession, url: str, tls: ssl.SSLContext | None) -> int:
+        async with (
+            asyncio.timeout(self._timeout),
+            session.get(URL(url, encoded=True), allow_redirects=False, ssl=True if tls is None else tls) as response,
+        ):
+            return response.status

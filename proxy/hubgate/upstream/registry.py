@@ -23,7 +23,7 @@ T = TypeVar("T")
 
 @dataclass(slots=True)
 class UpstreamState(Generic[T]):
-    """One hub. `base_url`: path of its pool. `reason`: what the last bad observation said, empty if the last was good."""
+    """One hub. `base_url`: path of its pool. `reason`: what the last observation found bad, empty if it was good."""
 
     upstream: Upstream
     base_url: str
