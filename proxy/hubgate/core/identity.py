@@ -142,7 +142,7 @@ def admit(identity: Identity, claims: Mapping[str, object], admission: Admission
 def _username(claims: Mapping[str, object], policy: UsernamePolicy) -> str:
     raw = _text(claims, policy.claim)
     name = policy.mapping[raw] if raw in policy.mapping else _without_domain(raw, policy.strip_domains)
-    # Compatibility forms ("ａｌｉｃｅ", "ﬁona", "K" for "K") turn into somebody else's name when a later reader
+    # Compatibility forms ("ａｌｉｃｅ", "ﬁona", the sign for kelvin) turn into somebody else's name when a later reader
     # normalises them; whoever has one is asked to get another name or an entry in the mapping.
     if name != unicodedata.normalize("NFKC", name):
         raise _refused("has characters that look like others (not in the normal form NFKC)")
