@@ -236,7 +236,9 @@ ALGORITHMS = {
     "EdDSA": OKPKey.generate_key("Ed25519", {"kid": "ed"}),
     "Ed25519": OKPKey.generate_key("Ed25519", {"kid": "ed2"}),
 }
-ALL = oidc.signature_keys({"keys": [key.as_dict(private=False) for key in {key.kid: key for key in ALGORITHMS.values()}.values()]})
+ALL = oidc.signature_keys(
+    {"keys": [key.as_dict(private=False) for key in {key.kid: key for key in ALGORITHMS.values()}.values()]}
+)
 
 
 @pytest.mark.filterwarnings("ignore:EdDSA is deprecated:UserWarning")
