@@ -92,6 +92,10 @@ class Site:
         """The host below which a pool is reached."""
         return pool.host or self.host
 
+    def pools_on(self, host: str) -> tuple[Pool, ...]:
+        """The pools that are reached below one host."""
+        return tuple(pool for pool in self.pools if self.pool_host(pool) == host)
+
     @property
     def hosts(self) -> tuple[str, ...]:
         """Every host that is served, the portal's first."""

@@ -1,0 +1,221 @@
+"""The composition root: the only module that knows all others.
+
+Everything here is put together once per process, in the order in which it depends on each other, and taken apart in
+reverse. Nothing is decided here.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import AsyncIterator, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from aiohttp import web
+
+from hubgate.audit import Audit
+from hubgate.config import Config
+from hubgate.core.assertion import Signer
+from hubgate.core.cookies import HubCookieTags
+from hubgate.core.headers import HeaderRules
+from hubgate.core.health import Condition, Health
+from hubgate.core.keyring import Keyring
+from hubgate.core.routing import Router
+from hubgate.errors import HubgateFault, StoreFault
+from hubgate.idp.client import OIDCClient
+from hubgate.idp.keycloak import KeycloakAdmin
+from hubgate.metrics import Metrics
+from hubgate.store import open_store
+from hubgate.store.base import Store
+from hubgate.upstream.http import ConnectionPool, Timeouts
+from hubgate.upstream.prober import Prober
+from hubgate.upstream.registry import Registry, UpstreamState
+from hubgate.web.affinity import Bindings
+from hubgate.web.disclosure import Disclosure
+from hubgate.web.gateway import AccessLine, Gateway
+from hubgate.web.handover import HandoverPages
+from hubgate.web.live import LiveSessions
+from hubgate.web.login import Entry, LoginPages
+from hubgate.web.logout import LogoutPages
+from hubgate.web.portal import PortalPages, own_pages
+from hubgate.web.render import Pages
+from hubgate.web.sessions import Sessions
+
+log = logging.getLogger(__name__)
+
+_TAG_PURPOSE = "hub-cookie"
+
+
+@dataclass(frozen=True, slots=True)
+class Served:
+    """A gateway that is put together. `front` sees every request and asks `pages` for what is not forwarded."""
+
+    front: Gateway
+    pages: web.Application
+    live: LiveSessions
+    registry: Registry[ConnectionPool]
+    provider: OIDCClient
+    store: Store
+
+    async def ready(self) -> dict[str, str]:
+        """What is missing, part by part; empty when this process can take on anybody.
+
+        Hubs don't count: a gateway whose hubs are all down still has to say so to people.
+        """
+        missing = {}
+        try:
+            await self.store.ping()
+        except StoreFault as fault:
+            missing["store"] = str(fault)
+        if not self.live.subscribed:
+            missing["subscription"] = "not in place: ended sessions might not be noticed"
+        if not self.provider.available:
+            missing["oidc"] = "the provider's metadata could not be read: nobody can log in"
+        return missing
+
+    def close_tunnels(self) -> None:
+        """The end of a graceful stop: sockets have no natural end."""
+        self.live.close_tunnels()
+
+
+@asynccontextmanager
+async def gateway(
+    config: Config, *, metrics: Metrics, audit: Audit, access_log: AccessLine | None = None
+) -> AsyncIterator[Served]:
+    """Put a gateway together for this event loop, and keep it alive while entered.
+
+    Neither store, provider nor hubs need to be there yet: each says in its own way that it is missing.
+    """
+    site = config.site()
+    keyring = Keyring(config.keys)
+    limits = config.session.limits
+    async with AsyncExitStack() as stack:
+        store = open_store(config.store.url, ca=str(config.store.ca) if config.store.ca else None)
+        stack.push_async_callback(store.close)
+        provider = await stack.enter_async_context(OIDCClient(config.oidc, config.mfa))
+        admin = KeycloakAdmin(config.oidc, config.keycloak) if config.keycloak else None
+
+        timeouts = Timeouts(connect=config.limits.connect_timeout, idle=config.limits.idle_timeout)
+        registry: Registry[ConnectionPool] = Registry(
+            site,
+            rise=config.health.rise,
+            fall=config.health.fall,
+            connections=lambda upstream: ConnectionPool(upstream, limits=timeouts),
+            on_change=_condition_logged(metrics),
+        )
+        for state in registry:
+            stack.callback(state.connections.close)
+            metrics.upstream_condition(state.upstream.pool, state.upstream.name, up=True)
+        await stack.enter_async_context(
+            Prober(registry, interval=config.health.interval, timeout=config.health.timeout, tls=tls_context)
+        )
+
+        sessions = Sessions(store, keyring, limits, host=site.host)
+        live = LiveSessions(sessions, store, limits, outage_grace=config.store.outage_grace)
+        await stack.enter_async_context(live.kept())
+        bindings = Bindings(
+            store,
+            keyring,
+            lifetime=config.affinity.lifetime,
+            move_after=config.health.move_after,
+            candidates=registry.candidates,
+        )
+        signer = Signer(keyring.signing_seeds(), site.public_url)
+        pages = Pages(
+            site,
+            config.portal,
+            override=Path(config.gateway.templates) if config.gateway.templates else None,
+            form_origins=[_origin(config.oidc.issuer)],
+        )
+        own = own_pages(
+            site,
+            portal=PortalPages(site, registry=registry, bindings=bindings, signer=signer, pages=pages, audit=audit),
+            login=LoginPages(
+                site,
+                provider=provider,
+                admin=admin,
+                entry=Entry(config.usernames(), config.oidc.groups_claim, config.admission()),
+                store=store,
+                keyring=keyring,
+                sessions=sessions,
+                live=live,
+                pages=pages,
+                audit=audit,
+                metrics=metrics,
+            ),
+            logout=LogoutPages(
+                site,
+                provider=provider,
+                sessions=sessions,
+                live=live,
+                bindings=bindings,
+                store=store,
+                keyring=keyring,
+                pages=pages,
+                audit=audit,
+            ),
+            handover=HandoverPages(site, sessions=sessions, store=store, keyring=keyring, pages=pages),
+            pages=pages,
+        )
+        front = Gateway(
+            site=site,
+            router=Router(site),
+            limits=limits,
+            trusted=config.gateway.trusted_proxies,
+            rules=HeaderRules(identity_header=config.identity.header),
+            tags=HubCookieTags(
+                lambda message: keyring.mac(_TAG_PURPOSE, message),
+                lambda message, tag: keyring.mac_matches(_TAG_PURPOSE, message, tag),
+            ),
+            live=live,
+            bindings=bindings,
+            registry=registry,
+            disclosure=Disclosure(
+                signer, header=config.identity.header, profile=config.identity.profile, clock=time.time
+            ),
+            pages=pages,
+            audit=audit,
+            metrics=metrics,
+            access=access_log,
+        )
+        advice = asyncio.create_task(_advise(store, admin), name="advice at start")
+        stack.callback(advice.cancel)
+        yield Served(front, own, live, registry, provider, store)
+
+
+async def _advise(store: Store, admin: KeycloakAdmin | None) -> None:
+    """Say once what an operator should change about the things around us. Their being away is no news here."""
+    try:
+        for sentence in await store.warnings():
+            log.warning("store_advice", extra={"advice": sentence})
+        for sentence in await admin.realm_warnings() if admin else ():
+            log.warning("keycloak_advice", extra={"advice": sentence})
+    except HubgateFault as fault:
+        log.warning("advice_unavailable", extra={"fault": str(fault)})
+
+
+def _condition_logged(metrics: Metrics) -> Callable[[UpstreamState[ConnectionPool], Health], None]:
+    def changed(state: UpstreamState[ConnectionPool], before: Health) -> None:
+        up = state.health.condition is Condition.UP
+        metrics.upstream_condition(state.upstream.pool, state.upstream.name, up=up)
+        log.log(
+            logging.INFO if up else logging.WARNING,
+            "upstream_condition",
+            extra={
+                "upstream": state.upstream.name,
+                "condition": state.health.condition.value,
+                "before": before.condition.value,
+                "reason": state.reason,
+            },
+        )
+
+    return changed
+
+
+def _origin(url: str) -> str:
+    parts = urlsplit(url)
+    return f"{parts.scheme}://{parts.netloc}"

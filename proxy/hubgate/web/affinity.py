@@ -1,0 +1,171 @@
+"""Which hub is this person's? Bindings of people to hubs, kept in the store, carried by a cookie per pool.
+
+Two records say where somebody belongs in a pool. The one under the sticky cookie's hash belongs to a browser and to a
+person: it is useless to anybody else who finds the cookie. The one under the person is what their other browsers go
+by. The later of the two wins, so that a person who was moved is moved everywhere.
+
+Deciding is `core/balancer.py`'s; this module reads, writes, and settles races: the first worker that binds a person
+wins, and the others follow.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+import time
+from collections.abc import Callable, Sequence
+
+from hubgate.core.balancer import Affinity, Candidate, Selection, Unavailable, newest, place, select
+from hubgate.core.keyring import Keyring
+from hubgate.core.routing import Zone
+from hubgate.core.site import Pool
+from hubgate.store.base import Store
+from hubgate.store.codec import JSON, Sealer, Tampered
+from hubgate.web.live import Bound, LiveSession
+from hubgate.web.sessions import TOPIC, fingerprint
+
+
+class Bindings:
+    """The bindings of the site. Methods that wait may raise `StoreFault`."""
+
+    def __init__(
+        self,
+        store: Store,
+        keyring: Keyring,
+        *,
+        lifetime: float,
+        move_after: float,
+        candidates: Callable[[Pool], Sequence[Candidate]],
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self._store = store
+        self._sealer = Sealer(keyring, "binding")
+        self._lifetime = lifetime
+        self._move_after = move_after
+        self._candidates = candidates
+        self._clock = clock
+        self.cookie_max_age = int(lifetime)
+        self._binding: dict[tuple[str, str, str], asyncio.Future[Bound | Unavailable]] = {}
+
+    def choose(self, pool: Pool, affinity: Affinity | None, *, user: str, zone: Zone) -> Selection | Unavailable:
+        """What `core.balancer` says to this affinity right now. Never waits."""
+        return select(
+            self._candidates(pool),
+            affinity,
+            user_key=user,
+            zone=zone,
+            now=self._clock(),
+            move_after=self._move_after,
+        )
+
+    async def bind(self, live: LiveSession, pool: Pool, cookie: str, zone: Zone) -> Bound | Unavailable:
+        """Find or make the binding of this session's user in `pool`; `cookie` is what the browser sent, or "".
+
+        `Unavailable` when there is no binding and no hub takes new users.
+        """
+        token = (live.key, pool.name, cookie)
+        binding = self._binding.get(token)
+        if binding is None:
+            # The files of one page arrive together; they must not each invent a cookie.
+            binding = self._binding[token] = asyncio.ensure_future(self._bind(live, pool, cookie, zone))
+            binding.add_done_callback(lambda _: self._binding.pop(token, None))
+        return await asyncio.shield(binding)
+
+    async def _bind(self, live: LiveSession, pool: Pool, cookie: str, zone: Zone) -> Bound | Unavailable:
+        user = live.user_key
+        of_user, of_cookie = _of_user(pool, user), _of_cookie(cookie)
+        records = await self._store.get_many([of_user, of_cookie])
+        theirs = self._read(of_user, records[0], pool, user)
+        carried = self._read(of_cookie, records[1], pool, user) if cookie else None
+        known = newest(carried, theirs)
+        chosen = self.choose(pool, known, user=user, zone=zone)
+        if isinstance(chosen, Unavailable):
+            if known is None:
+                return chosen
+            affinity = known  # bound to a hub that is away: the binding holds, the gateway says what is the matter
+        elif known is not None and known.upstream == chosen.upstream:
+            affinity = known
+        else:
+            affinity = Affinity(chosen.upstream, self._clock())
+        if affinity != theirs:
+            affinity = await self._settle(of_user, records[0], affinity, pool, user)
+        else:
+            await self._store.touch(of_user, ttl=self._lifetime)
+        if carried != affinity:
+            cookie = secrets.token_urlsafe(32)
+            of_cookie = _of_cookie(cookie)
+            await self._store.put(of_cookie, self._sealed(of_cookie, affinity, pool, user), ttl=self._lifetime)
+        else:
+            await self._store.touch(of_cookie, ttl=self._lifetime)
+        bound = live.bound[pool.name] = Bound(affinity, cookie)
+        return bound
+
+    async def _settle(self, key: str, old: bytes | None, new: Affinity, pool: Pool, user: str) -> Affinity:
+        """Write the person's record, unless another worker was first: then theirs holds."""
+        sealed = self._sealed(key, new, pool, user)
+        if old is None:
+            written = await self._store.add(key, sealed, ttl=self._lifetime)
+        else:
+            written = await self._store.replace(key, old, sealed, ttl=self._lifetime)
+        if written:
+            return new
+        return self._read(key, await self._store.get(key), pool, user) or new
+
+    async def may_move(self, live: LiveSession, pool: Pool, cookie: str) -> bool:
+        """Whether this person's hub has been away for so long that they may choose another."""
+        bound = live.bound.get(pool.name) or await self.bind(live, pool, cookie, Zone.HUB)
+        if isinstance(bound, Unavailable):
+            return False
+        chosen = self.choose(pool, bound.affinity, user=live.user_key, zone=Zone.HUB)
+        return (
+            isinstance(chosen, Unavailable) and chosen.may_move_at is not None and chosen.may_move_at <= self._clock()
+        )
+
+    async def move(self, live: LiveSession, pool: Pool) -> Selection | Unavailable:
+        """Bind somebody to another hub; `Unavailable` when there is none. Whether they may move is the caller's."""
+        user = live.user_key
+        bound = live.bound.pop(pool.name, None)
+        avoiding = bound.affinity.upstream if bound else None
+        chosen = place(self._candidates(pool), user_key=user, avoiding=avoiding)
+        if isinstance(chosen, Selection):
+            key = _of_user(pool, user)
+            affinity = Affinity(chosen.upstream, self._clock())
+            await self._store.put(key, self._sealed(key, affinity, pool, user), ttl=self._lifetime)
+            await self._store.publish(TOPIC, f"user {user}".encode())
+        return chosen
+
+    async def release(self, cookies: Sequence[str]) -> None:
+        """Log Out: these sticky cookies mean nothing from now on.
+
+        The person's own records stay as a placement hint until they expire: a server may still run there.
+        """
+        if cookies:
+            await self._store.delete(*map(_of_cookie, cookies))
+
+    def _sealed(self, key: str, affinity: Affinity, pool: Pool, user: str) -> bytes:
+        record: dict[str, JSON] = {
+            "upstream": affinity.upstream,
+            "since": affinity.since,
+            "pool": pool.name,
+            "user": user,
+        }
+        return self._sealer.seal(key, record)
+
+    def _read(self, key: str, sealed: bytes | None, pool: Pool, user: str) -> Affinity | None:
+        if sealed is None:
+            return None
+        try:
+            record = self._sealer.open(key, sealed)
+        except Tampered:
+            return None
+        if record["user"] != user or record["pool"] != pool.name:
+            return None
+        return Affinity(str(record["upstream"]), float(record["since"]))  # type: ignore[arg-type] # authenticated
+
+
+def _of_user(pool: Pool, user: str) -> str:
+    return f"binding:{pool.name}:{user}"
+
+
+def _of_cookie(cookie: str) -> str:
+    return f"sticky:{fingerprint(cookie)}"

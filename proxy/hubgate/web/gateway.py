@@ -1,0 +1,342 @@
+"""The request path, from the first line to the last byte, as docs/architecture.md lists it.
+
+Each step is decided by `core/` and done by a neighbour; this module strings them together. It is the one place where a
+fault becomes an answer: a page for a person, a problem document for a program, and never a redirect to the login for
+anything but a navigation.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from ipaddress import IPv4Network, IPv6Network
+from typing import Protocol, assert_never
+from urllib.parse import quote
+
+from aiohttp import web
+
+from hubgate.audit import Audit
+from hubgate.core.access import Challenge, Deny, Forward, Kind, decide, kind_of, origin_allowed
+from hubgate.core.balancer import Unavailable
+from hubgate.core.cookies import HubCookieTags, RequestCookies, parse_cookies, set_cookie
+from hubgate.core.headers import HeaderRules, UpstreamHeaders, client_address, forwarded_lines
+from hubgate.core.health import Observation
+from hubgate.core.routing import NoRoute, PoolRoute, PortalRoute, Router, parse_target
+from hubgate.core.session import Limits
+from hubgate.core.site import Pool, Site
+from hubgate.errors import ClientFault, HubgateFault, StoreFault, UpstreamFault
+from hubgate.metrics import Metrics
+from hubgate.upstream.http import Aborted, Answer, ConnectionPool, UpstreamRequest, exchange
+from hubgate.upstream.registry import Registry
+from hubgate.upstream.tunnel import Tunnel
+from hubgate.web.affinity import Bindings
+from hubgate.web.disclosure import Disclosure
+from hubgate.web.live import Bound, LiveSession, LiveSessions
+from hubgate.web.render import LOGIN_PATH, Pages
+from hubgate.web.visit import Visit, attach
+from hubgate.web.wire import ClientConnection, raw_target, request_framing
+
+log = logging.getLogger(__name__)
+
+OwnPages = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+_READS = frozenset({"GET", "HEAD", "OPTIONS"})
+
+
+class AccessLine(Protocol):
+    """Writes one line of the access log; `duration` is in seconds."""
+
+    def __call__(
+        self, visit: Visit, *, method: str, status: int, sent: int, received: int, duration: float
+    ) -> None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Gateway:
+    """The handler that every request of the public listeners goes through."""
+
+    site: Site
+    router: Router
+    limits: Limits
+    trusted: Sequence[IPv4Network | IPv6Network]
+    rules: HeaderRules
+    tags: HubCookieTags
+    live: LiveSessions
+    bindings: Bindings
+    registry: Registry[ConnectionPool]
+    disclosure: Disclosure
+    pages: Pages
+    audit: Audit
+    metrics: Metrics
+    access: AccessLine | None
+    clock: Callable[[], float] = time.time
+
+    async def __call__(self, request: web.Request, own: OwnPages) -> web.StreamResponse:
+        """Answer one request. Foreseen failures are answers; the rest is a 500 that names its request id."""
+        visit = self._visit(request)
+        client = ClientConnection(request)
+        try:
+            target = parse_target(raw_target(request), request.headers.getall("Host", ()), secure=self.site.secure)
+            visit.host, visit.path, visit.raw = target.host, target.path, target.raw
+            match self.router.match(target):
+                case PoolRoute() as route:
+                    response = await self._forward(visit, request, client, route)
+                case PortalRoute():
+                    await self._recognise(visit, parse_cookies(_cookie_field(request), self.site.cookie))
+                    attach(request, visit)
+                    response = await own(request)
+                case NoRoute(why):
+                    # 421: RFC 9110, 15.5.20; a browser may then try a connection of its own.
+                    raise ClientFault(why, status=421 if why == "unknown_host" else 404)
+                case never:
+                    assert_never(never)
+        except Aborted as fault:
+            response = client.aborted()
+            self._account(visit, request, Answer(fault.status))
+        except HubgateFault as fault:
+            response = self._told(visit, request, fault)
+        except web.HTTPException as error:
+            response = self._redirected(visit, request, error)
+        except Exception:
+            log.exception("request_failed", extra={"request_id": visit.id, "path": visit.path})
+            response = self._told(visit, request, HubgateFault("internal"))
+        return response
+
+    # -- who is it?
+
+    def _visit(self, request: web.Request) -> Visit:
+        forwarded = request.headers.getall("X-Forwarded-For", ()) if self.trusted else ()
+        return Visit(
+            address=client_address(request.remote or "", forwarded, self.trusted),
+            kind=kind_of(request.method, request.headers),
+        )
+
+    async def _recognise(self, visit: Visit, cookies: RequestCookies) -> None:
+        visit.cookies = cookies.own
+        # Two cookies of our name: one was planted (cookie tossing). We can't tell which, so neither counts.
+        if len(cookies.session) == 1:
+            visit.session_cookie = cookies.session[0]
+            visit.live = self.live.cached(visit.session_cookie, visit.host, self.clock()) or await self.live.find(
+                visit.session_cookie, visit.host
+            )
+
+    def _admitted(self, visit: Visit, pool: Pool, origins: Sequence[str]) -> LiveSession:
+        """The session under which this request may go on."""
+        match decide(pool, visit.session, visit.kind, limits=self.limits, now=self.clock()):
+            case Challenge(kind=Kind.NAVIGATION):
+                raise web.HTTPFound(f"{LOGIN_PATH}?next={quote(visit.raw, safe='')}")
+            case Challenge():
+                raise ClientFault("session_required", status=401)
+            case Deny(code=code):
+                self._audited("access", "denied", visit, why=code)
+                raise ClientFault(code, status=403)
+            case Forward():
+                if visit.kind is Kind.UPGRADE and not origin_allowed(origins, self.site.origin(visit.host)):
+                    self._audited("access", "denied", visit, why="origin_refused")
+                    raise ClientFault("origin_refused", status=403)
+                assert visit.live is not None  # noqa: S101 - `decide` never lets a request without a session on
+                return visit.live
+            case never:
+                assert_never(never)
+
+    # -- which hub, and over to it
+
+    async def _forward(
+        self, visit: Visit, request: web.Request, client: ClientConnection, route: PoolRoute
+    ) -> web.StreamResponse:
+        pool, began = route.pool, self.clock()
+        visit.pool = pool.name
+        headers = self.rules.to_upstream(request.raw_headers)
+        framing = request_framing(request)
+        cookies = parse_cookies(headers.cookie, self.site.cookie)
+        await self._recognise(visit, cookies)
+        live = self._admitted(visit, pool, request.headers.getall("Origin", ()))
+        if visit.kind is not Kind.FETCH or request.method not in _READS:
+            live.person_seen(began)
+        while True:
+            bound = await self._hub_for(visit, live, route)
+            if isinstance(bound, Unavailable):
+                return self._unavailable(visit, live, pool, bound)
+            visit.upstream = bound.affinity.upstream
+            head = self._head(visit, request, headers, cookies, live, route)
+            try:
+                answer = await exchange(
+                    self.registry.state(visit.upstream).connections,
+                    UpstreamRequest(
+                        method=request.method,
+                        head=head,
+                        length=framing.length,
+                        chunked=framing.chunked,
+                        upgrade=framing.upgrade,
+                        expect_continue=framing.expect_continue,
+                    ),
+                    client,
+                    rewrite=partial(self._rewritten, live, self._sticky(visit, pool, bound)),
+                    on_tunnel=partial(self._opened, visit, live),
+                )
+            except UpstreamFault as fault:
+                if fault.code == "upstream_unreachable":
+                    self.registry.report(visit.upstream, Observation.UNREACHABLE, self.clock(), reason=fault.message)
+                # Only who was placed by this very request has nothing there yet, and may be placed elsewhere.
+                placed_now = bound.affinity.since >= began
+                if not (placed_now and fault.repeatable) or isinstance(
+                    await self.bindings.move(live, pool), Unavailable
+                ):
+                    raise
+                continue
+            self._account(visit, request, answer)
+            return client.finished(answer)
+
+    async def _hub_for(self, visit: Visit, live: LiveSession, route: PoolRoute) -> Bound | Unavailable:
+        bound = live.bound.get(route.pool.name)
+        if bound is None:
+            cookie = visit.cookies.get(self.site.cookie_named(f"at-{route.pool.name}"), "")
+            found = await self.bindings.bind(live, route.pool, cookie, route.zone)
+            if isinstance(found, Unavailable):
+                return found
+            bound = found
+        chosen = self.bindings.choose(route.pool, bound.affinity, user=live.user_key, zone=route.zone)
+        return chosen if isinstance(chosen, Unavailable) else bound
+
+    def _head(
+        self,
+        visit: Visit,
+        request: web.Request,
+        headers: UpstreamHeaders,
+        cookies: RequestCookies,
+        live: LiveSession,
+        route: PoolRoute,
+    ) -> bytes:
+        """Request line and end-to-end fields: what the client said and may say, then what we say."""
+        parts = [f"{request.method} {visit.raw} HTTP/1.1\r\n".encode(), *headers.lines]
+        if cookies.rest:
+            field = live.cookie_lines.get(headers.cookie or b"")
+            if field is None:
+                field = self.tags.incoming(cookies.rest, user_key=live.user_key)
+                live.remember_cookies(headers.cookie or b"", field)
+            if field:
+                parts.append(b"Cookie: %b\r\n" % field)
+        parts.append(self.disclosure.lines(live, route.pool, visit.upstream, route.zone))
+        proto = "https" if self.site.secure else "http"
+        parts.append(forwarded_lines(client=visit.address, host=visit.host, proto=proto))
+        return b"".join(parts)
+
+    def _sticky(self, visit: Visit, pool: Pool, bound: Bound) -> bytes:
+        """The Set-Cookie line that binds this browser; empty when the browser has it already."""
+        name = self.site.cookie_named(f"at-{pool.name}")
+        if visit.cookies.get(name) == bound.cookie:
+            return b""
+        return (
+            b"Set-Cookie: "
+            + set_cookie(name, bound.cookie, secure=self.site.secure, max_age=self.bindings.cookie_max_age).encode()
+        )
+
+    def _rewritten(self, live: LiveSession, sticky: bytes, _status: int, lines: list[bytes]) -> list[bytes]:
+        """An answer's fields as the browser may get them."""
+        kept = self.rules.to_client(lines, partial(self.tags.outgoing, user_key=live.user_key))
+        if sticky:
+            kept.append(sticky)
+        return kept
+
+    def _opened(self, visit: Visit, live: LiveSession, tunnel: Tunnel) -> None:
+        """A WebSocket is about to pass its first byte: it lives as long as its session does."""
+        if self.live.cached(visit.session_cookie, visit.host, self.clock()) is not live:
+            tunnel.close()  # the session ended while the hub was answering
+            return
+        live.tunnels.add(tunnel)
+        self.metrics.tunnel_opened(visit.pool)
+        tunnel.add_done_callback(partial(self._closed, visit.pool, live))
+
+    def _closed(self, pool: str, live: LiveSession, tunnel: Tunnel) -> None:
+        live.tunnels.discard(tunnel)
+        self.metrics.tunnel_closed(pool)
+
+    # -- what the person gets to know
+
+    def _unavailable(self, visit: Visit, live: LiveSession, pool: Pool, away: Unavailable) -> web.Response:
+        if away.upstream is None:
+            raise UpstreamFault("no_hub_available", status=503, retry_after=away.retry_after)
+        visit.upstream = away.upstream
+        if visit.kind is not Kind.NAVIGATION:
+            raise UpstreamFault("hub_down", status=503, retry_after=away.retry_after)
+        return self.pages.waiting(
+            session=live.session,
+            pool=pool,
+            hub=away.upstream,
+            since=away.since,
+            url=visit.raw,
+            retry_after=away.retry_after,
+            may_move_at=away.may_move_at,
+            request_id=visit.id,
+        )
+
+    def _told(self, visit: Visit, request: web.Request, fault: HubgateFault) -> web.Response:
+        """A fault as a page for people, or as problem+json (RFC 9457) for programs."""
+        code = "store_unavailable" if isinstance(fault, StoreFault) else fault.code
+        if fault.status >= 500:
+            log.warning(
+                "request_refused", extra={"request_id": visit.id, "fault": str(fault), "upstream": visit.upstream}
+            )
+        login_url = f"{LOGIN_PATH}?next={quote(visit.raw, safe='')}" if visit.raw.startswith("/") else None
+        if visit.kind is Kind.NAVIGATION or "text/html" in request.headers.get("Accept", ""):
+            response = self.pages.problem(
+                code,
+                status=fault.status,
+                request_id=visit.id,
+                retry_after=fault.retry_after,
+                retry_url=visit.raw if request.method == "GET" else None,
+                login_url=login_url if fault.status == 401 else None,
+                pool=next((pool for pool in self.site.pools if pool.name == visit.pool), None),
+                hub=visit.upstream,
+                session=visit.session,
+            )
+        elif fault.status == 401 and login_url:
+            response = self.pages.problem_json(code, 401, visit.id, login_url=self.site.origin(visit.host) + login_url)
+        else:
+            response = self.pages.problem_json(code, fault.status, visit.id, retry_after=fault.retry_after)
+        self._account(visit, request, Answer(fault.status))
+        return response
+
+    def _redirected(self, visit: Visit, request: web.Request, error: web.HTTPException) -> web.Response:
+        """aiohttp's way of saying "see there", "no such page", "not with this method"."""
+        if error.status >= 400:
+            code = "method_not_allowed" if error.status == 405 else "unknown_path"
+            return self._told(visit, request, ClientFault(code, status=error.status))
+        self._account(visit, request, Answer(error.status))
+        return web.Response(
+            status=error.status, headers={**self.pages.base_headers, "Location": error.headers["Location"]}
+        )
+
+    def _audited(self, event: str, outcome: str, visit: Visit, **more: str) -> None:
+        self.audit.event(
+            event,
+            outcome,
+            user=visit.user,
+            client=visit.address,
+            session=visit.session.handle if visit.session else None,
+            pool=visit.pool or None,
+            request_id=visit.id,
+            **more,
+        )
+
+    def _account(self, visit: Visit, request: web.Request, answer: Answer) -> None:
+        """One request is over, or has become a tunnel."""
+        duration = time.perf_counter() - visit.started
+        self.metrics.request(visit.pool, visit.upstream, answer.status, duration)
+        if self.access is not None:
+            self.access(
+                visit,
+                method=request.method,
+                status=answer.status,
+                sent=answer.sent,
+                received=answer.received,
+                duration=duration,
+            )
+
+
+def _cookie_field(request: web.Request) -> bytes | None:
+    fields = [value for name, value in request.raw_headers if name.lower() == b"cookie"]
+    return b"; ".join(fields) if fields else None

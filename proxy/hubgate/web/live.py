@@ -1,0 +1,292 @@
+"""The sessions that this worker has in its hands.
+
+A request must not wait for the store to learn who asks: a session once read stays here, with everything that was
+derived from it (bindings, identity lines, its open tunnels), and a hit is one dictionary look-up. What makes that safe
+is that the store says when to forget: a message ends an entry on every worker at once, a subscription that can't be
+trusted has all entries read again, and entries in use are confirmed in batches in the background anyway. While the
+store is out of reach, entries serve for `outage_grace` after they were last confirmed, and no longer.
+
+After any wait, what was known is a rumour: `find` reads again when a message came in while it was reading.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import AsyncIterator, Callable, Iterable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, replace
+from itertools import islice
+
+from hubgate.core.balancer import Affinity
+from hubgate.core.session import Limits, SessionState
+from hubgate.errors import StoreFault
+from hubgate.store.base import Message, Store
+from hubgate.upstream.tunnel import Tunnel
+from hubgate.web.sessions import TOPIC, Found, Sessions, user_key
+
+log = logging.getLogger(__name__)
+
+_TICK = 1.0  # seconds between two rounds of upkeep; limits are kept to this precision
+_CONFIRM_AFTER = 10.0  # seconds after which an entry in use is read again
+_KEEP_UNUSED = 60.0  # seconds that an entry stays without being asked for
+_BATCH = 200  # records in one MGET: about a millisecond of Redis' time
+_MOST_COOKIE_FIELDS = 8  # per session: hub cookies differ by path, so a browser has a handful of fields
+_MOST = 50_000  # entries; one is about 4 KiB with its tokens
+
+
+@dataclass(frozen=True, slots=True)
+class Bound:
+    """A person's hub in one pool, and the sticky cookie that says so."""
+
+    affinity: Affinity
+    cookie: str
+
+
+class LiveSession:
+    """One session on one host, in this worker. Mutable, and never awaited on between reading and writing it."""
+
+    __slots__ = (
+        "bound",
+        "confirmed",
+        "cookie",
+        "cookie_lines",
+        "key",
+        "noted",
+        "page_lines",
+        "session",
+        "tunnels",
+        "used",
+        "user_key",
+    )
+
+    def __init__(self, cookie: str, found: Found, now: float) -> None:
+        self.cookie = cookie
+        self.key = found.key
+        self.session = found.session
+        self.user_key = user_key(found.session.identity)
+        self.confirmed = now
+        self.used = now
+        self.noted = found.session.last_seen
+        self.bound: dict[str, Bound] = {}
+        self.page_lines: dict[str, tuple[float, bytes]] = {}
+        self.cookie_lines: dict[bytes, bytes] = {}
+        self.tunnels: set[Tunnel] = set()
+
+    def __repr__(self) -> str:
+        return f"LiveSession({self.session!r}, {len(self.tunnels)} tunnels)"
+
+    def person_seen(self, now: float) -> None:
+        """A person, not a poll, was there. Kept to the second: a page load is many signs and one fact."""
+        if now - self.session.last_seen >= 1.0:
+            self.session = replace(self.session, last_seen=now)
+
+    def remember_cookies(self, sent: bytes, passed: bytes) -> None:
+        """What a Cookie field became on its way to the hub: checking its tags costs more than a look-up."""
+        if len(self.cookie_lines) >= _MOST_COOKIE_FIELDS:
+            self.cookie_lines.clear()
+        self.cookie_lines[sent] = passed
+
+
+class LiveSessions:
+    """This worker's sessions by cookie."""
+
+    def __init__(
+        self,
+        sessions: Sessions,
+        store: Store,
+        limits: Limits,
+        *,
+        outage_grace: float,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self._sessions = sessions
+        self._store = store
+        self._limits = limits
+        self._grace = outage_grace
+        self._clock = clock
+        self._by_cookie: dict[tuple[str, str], LiveSession] = {}
+        self._by_key: dict[str, set[tuple[str, str]]] = {}
+        self._loading: dict[tuple[str, str], asyncio.Future[LiveSession | None]] = {}
+        self._generation = 0
+        self._note_every = min(60.0, limits.idle / 4)
+        self.subscribed = False
+
+    def __len__(self) -> int:
+        return len(self._by_cookie)
+
+    def cached(self, cookie: str, host: str, now: float) -> LiveSession | None:
+        """The session if this worker holds it and may still believe it. Never waits."""
+        live = self._by_cookie.get((cookie, host))
+        if live is None or now - live.confirmed > self._grace:
+            return None
+        if live.session.state(self._limits, now) is not SessionState.LIVE:
+            return None
+        live.used = now
+        return live
+
+    async def find(self, cookie: str, host: str) -> LiveSession | None:
+        """The session that a cookie opens, from here or from the store; None if there is none, or it has ended.
+
+        Raises `StoreFault` when only the store could tell and it can't be asked.
+        """
+        live = self.cached(cookie, host, self._clock())
+        if live is not None:
+            return live
+        place = (cookie, host)
+        loading = self._loading.get(place)
+        if loading is None:
+            # A page asks for fifty files at once: one of them reads, all wait for it.
+            loading = self._loading[place] = asyncio.ensure_future(self._load(place))
+            loading.add_done_callback(lambda _: self._loading.pop(place, None))
+        return await asyncio.shield(loading)
+
+    async def _load(self, place: tuple[str, str]) -> LiveSession | None:
+        while True:
+            generation = self._generation
+            found = await self._sessions.find(*place)
+            if generation == self._generation:
+                break
+        now = self._clock()
+        if found is None or found.session.state(self._limits, now) is not SessionState.LIVE:
+            self._drop(place)
+            return None
+        return self._keep(place, found, now)
+
+    def adopt(self, cookie: str, host: str, found: Found) -> LiveSession:
+        """Take in a session that was just created."""
+        return self._keep((cookie, host), found, self._clock())
+
+    def _keep(self, place: tuple[str, str], found: Found, now: float) -> LiveSession:
+        live = self._by_cookie.get(place)
+        if live is not None and live.key == found.key:
+            _confirm(live, found, now)
+            return live
+        while len(self._by_cookie) >= _MOST:
+            self._drop(next(iter(self._by_cookie)))
+        live = self._by_cookie[place] = LiveSession(place[0], found, now)
+        self._by_key.setdefault(found.key, set()).add(place)
+        return live
+
+    def open_tunnels(self, key: str) -> int:
+        """How many sockets this worker holds open for a session."""
+        return sum(len(self._by_cookie[place].tunnels) for place in self._by_key.get(key, ()))
+
+    def forget(self, key: str) -> None:
+        """A session has ended: drop it and close everything that hangs on it."""
+        self._generation += 1
+        for place in tuple(self._by_key.get(key, ())):
+            self._drop(place)
+
+    def close_tunnels(self) -> None:
+        """Close every socket of this worker; sessions and bindings stay."""
+        for live in tuple(self._by_cookie.values()):
+            for tunnel in tuple(live.tunnels):
+                tunnel.close()
+
+    def rebind(self, key_of_user: str) -> None:
+        """Somebody was bound anew: what this worker remembered of their bindings is void."""
+        self._generation += 1
+        for live in self._by_cookie.values():
+            if live.user_key == key_of_user:
+                live.bound.clear()
+
+    def _drop(self, place: tuple[str, str]) -> None:
+        live = self._by_cookie.pop(place, None)
+        if live is None:
+            return
+        places = self._by_key[live.key]
+        places.discard(place)
+        if not places:
+            del self._by_key[live.key]
+        for tunnel in tuple(live.tunnels):
+            tunnel.close()
+
+    @asynccontextmanager
+    async def kept(self) -> AsyncIterator[None]:
+        """While this is entered, messages are heard and entries are looked after."""
+        tasks = [asyncio.create_task(self._listen(), name="sessions: listen"), asyncio.create_task(self._upkeep())]
+        try:
+            yield
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def _listen(self) -> None:
+        async with self._store.subscribe(TOPIC) as events:
+            async for event in events:
+                if isinstance(event, Message):
+                    verb, _, key = event.payload.decode("ascii", "replace").partition(" ")
+                    if verb == "session":
+                        self.forget(key)
+                    elif verb == "user":
+                        self.rebind(key)
+                    continue
+                # Lost or restored: messages may be missing, so everything is read again, bindings too.
+                self.subscribed = type(event).__name__ == "Restored"
+                self._generation += 1
+                for live in self._by_cookie.values():
+                    live.bound.clear()
+                await self._confirm(tuple(self._by_cookie.items()))
+
+    async def _upkeep(self) -> None:
+        while True:
+            await asyncio.sleep(_TICK)
+            now = self._clock()
+            doubtful, unused, unwritten = [], [], []
+            for place, live in tuple(self._by_cookie.items()):
+                if live.tunnels and now - live.confirmed > self._grace:
+                    self._drop(place)
+                elif live.session.state(self._limits, now) is not SessionState.LIVE:
+                    # Another worker may have seen the person: the store has the last word, `_confirm` acts on it.
+                    doubtful.append((place, live))
+                elif not live.tunnels and now - live.used > _KEEP_UNUSED:
+                    unused.append((place, live))
+                elif now - live.confirmed > _CONFIRM_AFTER and (live.tunnels or now - live.used < _CONFIRM_AFTER):
+                    doubtful.append((place, live))
+                unsaid = live.session.last_seen - live.noted
+                if unsaid >= self._note_every or (unsaid > 0 and unused and unused[-1][1] is live):
+                    unwritten.append(live)
+            await self._confirm(doubtful)
+            await self._note(unwritten)
+            for place, live in unused:
+                # Somebody may have come back while the store was told.
+                if not live.tunnels and now - live.used > _KEEP_UNUSED:
+                    self._drop(place)
+
+    async def _confirm(self, entries: Iterable[tuple[tuple[str, str], LiveSession]]) -> None:
+        """Read entries again; what the store no longer has, or what has met a limit, ends here."""
+        rest = iter(entries)
+        try:
+            while batch := list(islice(rest, _BATCH)):
+                found = await self._sessions.get_many([live.key for _, live in batch])
+                now = self._clock()
+                for (place, live), again in zip(batch, found, strict=True):
+                    if self._by_cookie.get(place) is not live:
+                        continue
+                    if again is not None:
+                        _confirm(live, again, now)
+                    if again is None or live.session.state(self._limits, now) is not SessionState.LIVE:
+                        self._drop(place)
+        except StoreFault as fault:
+            log.warning("sessions_unconfirmed", extra={"fault": fault.code})
+
+    async def _note(self, unwritten: Iterable[LiveSession]) -> None:
+        """Tell the store, and so the other workers, when people were last seen."""
+        try:
+            for live in unwritten:
+                live.noted = live.session.last_seen
+                await self._sessions.seen(live.key, live.noted)
+        except StoreFault as fault:
+            log.warning("presence_unwritten", extra={"fault": fault.code})
+
+
+def _confirm(live: LiveSession, found: Found, now: float) -> None:
+    live.confirmed = now
+    here, there = live.session, found.session
+    newest = max(here.last_seen, there.last_seen)
+    if replace(there, last_seen=here.last_seen) != here:
+        live.page_lines.clear()
+    live.session = replace(there, last_seen=newest)

@@ -1,0 +1,276 @@
+"""From somebody unknown to a session: the browser's way through the identity provider and back.
+
+What has to be remembered meanwhile lies in the store under a hash of `state`, and is bound to a cookie of this one
+browser: whoever is lured into a callback that another browser began gets no session (CVE-2025-68158 in a peer). One
+cookie serves all tabs. The state is taken once; a tab that comes late, with a session already there, is just sent on.
+
+The protocol is `idp/client.py`'s and its checks `core/oidc.py`'s; who may come in is `core/identity.py`'s.
+"""
+
+from __future__ import annotations
+
+import hmac
+import logging
+import re
+import secrets
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from urllib.parse import quote
+
+from aiohttp import web
+
+from hubgate.audit import Audit
+from hubgate.core.cookies import set_cookie
+from hubgate.core.identity import Admission, Identity, UsernamePolicy, admit, identity_from_claims
+from hubgate.core.keyring import Keyring
+from hubgate.core.oidc import LoginAttempt, callback_params, safe_next
+from hubgate.core.site import OWN_PREFIX, Site
+from hubgate.core.throttle import Rate, Throttle, source_key
+from hubgate.errors import ClientFault, HubgateFault, ProviderFault
+from hubgate.idp.client import Login as Proven
+from hubgate.idp.client import OIDCClient
+from hubgate.idp.keycloak import KeycloakAdmin
+from hubgate.metrics import Metrics
+from hubgate.store.base import Store
+from hubgate.store.codec import Sealer, Tampered
+from hubgate.web.live import LiveSessions
+from hubgate.web.logout import left_behind
+from hubgate.web.render import LOGIN_PATH, Pages
+from hubgate.web.sessions import Sessions, fingerprint, user_key
+from hubgate.web.visit import Visit, visit_of
+
+log = logging.getLogger(__name__)
+
+CALLBACK_PATH = OWN_PREFIX + "callback"
+
+_ATTEMPT_LIFETIME = 600.0  # seconds for password, code and, the first time, the QR code
+_NAME_LIFETIME = 400 * 86400.0  # seconds that an unused username stays its owner's
+_TRIES = 2  # how often a login is begun anew by itself before somebody is told
+
+# A lab behind one address begins its working day at nine: generous, but no way to fill the store with states.
+_RATE = Rate(burst=120, per_second=2.0)
+
+_BROWSER_COOKIE = re.compile(r"[A-Za-z0-9_-]{43}")
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """Who may enter under which name, as configured."""
+
+    usernames: UsernamePolicy
+    groups_claim: str
+    admission: Admission
+
+
+class LoginPages:
+    """`/_hubgate/login` on the portal's host, and `/_hubgate/callback`."""
+
+    def __init__(
+        self,
+        site: Site,
+        *,
+        provider: OIDCClient,
+        admin: KeycloakAdmin | None,
+        entry: Entry,
+        store: Store,
+        keyring: Keyring,
+        sessions: Sessions,
+        live: LiveSessions,
+        pages: Pages,
+        audit: Audit,
+        metrics: Metrics,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self._site = site
+        self._provider = provider
+        self._admin = admin
+        self._entry = entry
+        self._store = store
+        self._attempts = Sealer(keyring, "login-attempt")
+        self._names = Sealer(keyring, "username")
+        self._sessions = sessions
+        self._live = live
+        self._pages = pages
+        self._audit = audit
+        self._metrics = metrics
+        self._clock = clock
+        self._cookie_name = site.cookie_named("login")
+        self._throttle = Throttle(_RATE)
+
+    # -- the way out
+
+    async def start(self, request: web.Request) -> web.StreamResponse:
+        """GET: send the browser to the provider, and afterwards to `next`."""
+        visit = visit_of(request)
+        after = safe_next(request.query.get("next"), own_hosts=(visit.host,))
+        if visit.live is not None:
+            raise web.HTTPSeeOther(after)
+        mode = request.headers.get("Sec-Fetch-Mode", "navigate")
+        if mode != "navigate":
+            # Scripts and prefetches don't begin logins: they would pile up states that nobody comes back for.
+            raise ClientFault("session_required", status=401)
+        if "Sec-Fetch-Mode" in request.headers and after != "/" and "#" not in after and "on" not in request.query:
+            # A #fragment never reaches a server, and the provider's form would lose it.
+            return self._pages.continue_login(f"{LOGIN_PATH}?on=1&next={quote(after, safe='')}", request_id=visit.id)
+        return await self._begin(visit, after, tries=0)
+
+    async def _begin(self, visit: Visit, after: str, *, tries: int, prompt: str | None = None) -> web.Response:
+        wait = self._throttle.wait(source_key(visit.address), self._clock())
+        if wait:
+            raise ClientFault("too_many_logins", status=429, retry_after=int(wait) + 1)
+        browser = visit.cookies.get(self._cookie_name, "")
+        if not _BROWSER_COOKIE.fullmatch(browser):
+            browser = secrets.token_urlsafe(32)
+        url, attempt = await self._provider.begin(
+            redirect_uri=self._site.public_url + CALLBACK_PATH,
+            next=after,
+            browser=fingerprint(browser),
+            tries=tries,
+            prompt=prompt,
+        )
+        key = _attempt_key(attempt.state)
+        await self._store.put(key, self._attempts.seal(key, attempt.as_record()), ttl=_ATTEMPT_LIFETIME)
+        response = web.Response(status=302, headers={**self._pages.base_headers, "Location": url})
+        response.headers.add(
+            "Set-Cookie",
+            set_cookie(self._cookie_name, browser, secure=self._site.secure, max_age=int(_ATTEMPT_LIFETIME)),
+        )
+        return response
+
+    # -- the way back
+
+    async def callback(self, request: web.Request) -> web.StreamResponse:
+        """GET: what the provider sends the browser back to."""
+        visit = visit_of(request)
+        attempt: LoginAttempt | None = None
+        try:
+            params = callback_params(request.rel_url.raw_query_string)
+            attempt = await self._attempt(visit, params.get("state", ""))
+            proven = await self._provider.finish(attempt, params)
+            identity = identity_from_claims(
+                proven.claims, usernames=self._entry.usernames, groups_claim=self._entry.groups_claim
+            )
+            admit(identity, proven.claims, self._entry.admission)
+            await self._own_name(identity)
+        except HubgateFault as fault:
+            return await self._failed(visit, attempt, fault)
+        return await self._enter(request, visit, attempt, identity, proven)
+
+    async def _attempt(self, visit: Visit, state: str) -> LoginAttempt:
+        """The attempt that this browser began. ClientFault `login_expired` or `login_unknown` when there is none."""
+        if not state:
+            raise ClientFault("callback_malformed", "no state")
+        browser = visit.cookies.get(self._cookie_name, "")
+        if not browser:
+            # Looked at before the state is taken, so that a lured browser doesn't spend somebody's attempt.
+            raise ClientFault("login_unknown", "no login cookie")
+        key = _attempt_key(state)
+        sealed = await self._store.take(key)
+        if sealed is None:
+            raise ClientFault("login_expired", "unknown or used state")
+        try:
+            attempt = LoginAttempt.from_record(self._attempts.open(key, sealed))
+        except Tampered as error:
+            raise ClientFault("login_expired", "unreadable state") from error
+        if not hmac.compare_digest(attempt.browser, fingerprint(browser)):
+            raise ClientFault("login_unknown", "begun in another browser", evidence={"why": "foreign_browser"})
+        return attempt
+
+    async def _own_name(self, identity: Identity) -> None:
+        """Claim the username for this person. ClientFault `username_taken` if it is somebody else's.
+
+        A person who is renamed to a name that another one had must not find that one's files.
+        """
+        key = f"username:{identity.username}"
+        owner = user_key(identity)
+        sealed = self._names.seal(key, {"owner": owner})
+        if await self._store.add(key, sealed, ttl=_NAME_LIFETIME):
+            return
+        present = await self._store.get(key)
+        if present is not None and self._names.open(key, present)["owner"] == owner:
+            await self._store.touch(key, ttl=_NAME_LIFETIME)
+            return
+        raise ClientFault(
+            "username_taken",
+            f"the username {identity.username!r} belongs to another subject",
+            status=403,
+            evidence={"username": identity.username, "subject": identity.subject},
+        )
+
+    async def _failed(self, visit: Visit, attempt: LoginAttempt | None, fault: HubgateFault) -> web.StreamResponse:
+        if visit.live is not None and fault.code in {"login_expired", "login_unknown"}:
+            # A tab that was left at the provider's form while another one logged in.
+            raise web.HTTPSeeOther("/")
+        self._metrics.login(fault.code)
+        self._audit.event(
+            "login", "refused", client=visit.address, request_id=visit.id, why=fault.code, **dict(fault.evidence)
+        )
+        if attempt is not None and attempt.tries < _TRIES:
+            if fault.code == "login_restart":
+                return await self._begin(visit, attempt.next, tries=attempt.tries + 1)
+            if fault.code == "second_factor_missing" and await self._led_to_enrolment(fault):
+                return await self._begin(visit, attempt.next, tries=attempt.tries + 1, prompt="login")
+        raise fault
+
+    async def _led_to_enrolment(self, fault: HubgateFault) -> bool:
+        """Whether Keycloak was told to have this person set up a second factor, because they have none."""
+        subject = fault.evidence.get("subject")
+        if self._admin is None or not subject:
+            return False
+        try:
+            if await self._admin.has_otp(subject):
+                return False
+            await self._admin.require_totp(subject)
+        except ProviderFault as problem:
+            log.warning("enrolment_not_required", extra={"fault": problem.code})
+            return False
+        return True
+
+    async def _enter(
+        self, request: web.Request, visit: Visit, attempt: LoginAttempt, identity: Identity, proven: Proven
+    ) -> web.Response:
+        before = visit.live
+        cookie, found = await self._sessions.create(
+            identity,
+            proven.proof,
+            provider_sid=proven.provider_sid,
+            id_token=proven.tokens.id_token,
+            refresh_token=proven.tokens.refresh_token,
+            address=visit.address,
+            user_agent=request.headers.get("User-Agent", ""),
+        )
+        response = web.Response(status=303, headers={**self._pages.base_headers, "Location": attempt.next})
+        if before is not None:
+            # The old id ends with every login (session fixation), and a switch ends all that was the other's.
+            await self._sessions.end(before.key, before.session.identity)
+            self._live.forget(before.key)
+            if before.user_key != user_key(identity):
+                for line in left_behind(self._site, self._site.pools_on(visit.host), before.session.identity.username):
+                    response.headers.add("Set-Cookie", line)
+                self._audit.event(
+                    "session_end",
+                    "identity_switch",
+                    user=before.session.identity.username,
+                    client=visit.address,
+                    session=before.session.handle,
+                    request_id=visit.id,
+                )
+        visit.live = self._live.adopt(cookie, visit.host, found)
+        response.headers.add("Set-Cookie", set_cookie(self._site.cookie, cookie, secure=self._site.secure))
+        self._metrics.login("ok")
+        self._audit.event(
+            "login",
+            "ok",
+            user=identity.username,
+            client=visit.address,
+            session=found.session.handle,
+            factor=" ".join(proven.proof.amr) or proven.proof.acr or "none",
+            request_id=visit.id,
+            subject=identity.subject,
+        )
+        return response
+
+
+def _attempt_key(state: str) -> str:
+    return f"login:{fingerprint(state)}"

@@ -1,0 +1,174 @@
+"""Log Out: the session ends, and what hangs on it.
+
+On our side that is the record, every worker's copy and every open socket, this browser's sticky cookies and the hubs'
+cookies by name. At the provider, its own session: server side where it can be done, else by sending the browser there
+(OpenID Connect RP-Initiated Logout 1.0). Hosts other than the portal's hold cookies that only they can remove, so the
+browser is passed through each of them.
+
+Only the person may do it: by our form, or by a navigation that a page of this site began, such as JupyterHub's own
+Log Out. Anything else gets a page that asks.
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Iterable
+from urllib.parse import urlencode
+
+from aiohttp import web
+
+from hubgate.audit import Audit
+from hubgate.core.access import Kind
+from hubgate.core.cookies import expire_cookie, hub_cookie_expiries
+from hubgate.core.keyring import Keyring
+from hubgate.core.site import OWN_PREFIX, Pool, Site
+from hubgate.errors import ClientFault, ProviderFault
+from hubgate.idp.client import OIDCClient
+from hubgate.store.base import Store
+from hubgate.store.codec import Sealer, Tampered
+from hubgate.web.affinity import Bindings
+from hubgate.web.forms import own_form
+from hubgate.web.live import LiveSession, LiveSessions
+from hubgate.web.render import Pages
+from hubgate.web.sessions import Sessions, fingerprint
+from hubgate.web.visit import Visit, visit_of
+
+FAREWELL_PATH = OWN_PREFIX + "farewell"
+RECEIPT_PATH = OWN_PREFIX + "logged-out"
+
+_FAREWELL_LIFETIME = 60.0  # seconds for a browser to pass through the hosts
+
+
+def left_behind(site: Site, pools: Iterable[Pool], username: str) -> list[str]:
+    """Set-Cookie values that remove what a person leaves in a browser: the sticky cookies of pools, and their hubs'."""
+    lines = []
+    for pool in pools:
+        lines.append(expire_cookie(site.cookie_named(f"at-{pool.name}"), secure=site.secure))
+        lines.extend(hub_cookie_expiries(pool.path, username, secure=site.secure))
+    return lines
+
+
+class LogoutPages:
+    """`/_hubgate/logout`, `/_hubgate/logged-out`, and `/_hubgate/farewell` on pools' own hosts."""
+
+    def __init__(
+        self,
+        site: Site,
+        *,
+        provider: OIDCClient,
+        sessions: Sessions,
+        live: LiveSessions,
+        bindings: Bindings,
+        store: Store,
+        keyring: Keyring,
+        pages: Pages,
+        audit: Audit,
+    ) -> None:
+        self._site = site
+        self._provider = provider
+        self._sessions = sessions
+        self._live = live
+        self._bindings = bindings
+        self._store = store
+        self._sealer = Sealer(keyring, "farewell")
+        self._pages = pages
+        self._audit = audit
+
+    async def ask(self, request: web.Request) -> web.StreamResponse:
+        """GET: log out if a page of this site led here, else ask."""
+        visit = visit_of(request)
+        if visit.live is None:
+            raise web.HTTPSeeOther(RECEIPT_PATH)
+        # JupyterHub's Log Out leads here. A foreign page could lead here as well, but not with this value.
+        if visit.kind is Kind.NAVIGATION and request.headers.get("Sec-Fetch-Site") == "same-origin":
+            return await self._end(visit, visit.live)
+        return self._pages.confirm_logout(visit.live.session, request_id=visit.id)
+
+    async def do(self, request: web.Request) -> web.StreamResponse:
+        """POST: log out."""
+        visit = visit_of(request)
+        if visit.live is None:
+            raise web.HTTPSeeOther(RECEIPT_PATH)
+        await own_form(request, visit.live.session, self._site, visit.host)
+        return await self._end(visit, visit.live)
+
+    async def _end(self, visit: Visit, live: LiveSession) -> web.StreamResponse:
+        session = live.session
+        connections = self._live.open_tunnels(live.key)
+        await self._sessions.end(live.key, session.identity)
+        self._live.forget(live.key)
+        sticky = (visit.cookies.get(self._site.cookie_named(f"at-{pool.name}")) for pool in self._site.pools)
+        await self._bindings.release([cookie for cookie in sticky if cookie])
+        ended = bool(session.refresh_token) and await self._provider.end_session(session.refresh_token)
+        self._audit.event(
+            "logout",
+            "ok" if ended else "provider_session_open",
+            user=session.identity.username,
+            client=visit.address,
+            session=session.handle,
+            request_id=visit.id,
+            connections=connections,
+        )
+        location = await self._way_out(session.identity.username, connections, ended=ended, id_token=session.id_token)
+        response = web.Response(status=303, headers={**self._pages.base_headers, "Location": location})
+        response.headers.add("Set-Cookie", expire_cookie(self._site.cookie, secure=self._site.secure))
+        for line in left_behind(self._site, self._site.pools_on(visit.host), session.identity.username):
+            response.headers.add("Set-Cookie", line)
+        return response
+
+    async def _way_out(self, username: str, connections: int, *, ended: bool, id_token: str) -> str:
+        """Where the browser goes next: through the pools' hosts, past the provider if need be, to the receipt."""
+        receipt = f"{self._site.public_url}{RECEIPT_PATH}?" + urlencode({"closed": connections, "ended": int(ended)})
+        if not ended:
+            try:
+                url = await self._provider.end_session_url(
+                    id_token=id_token, post_logout_redirect_uri=self._site.public_url + RECEIPT_PATH
+                )
+            except ProviderFault:
+                url = None
+            receipt = url or receipt
+        hosts = self._site.hosts[1:]
+        if not hosts:
+            return receipt
+        code = secrets.token_urlsafe(32)
+        key = _farewell_key(code)
+        record = {"username": username, "receipt": receipt}
+        await self._store.put(key, self._sealer.seal(key, record), ttl=_FAREWELL_LIFETIME)
+        return f"{self._site.origin(hosts[0])}{FAREWELL_PATH}?code={code}"
+
+    async def farewell(self, request: web.Request) -> web.StreamResponse:
+        """GET on a pool's host: remove what was left here, and pass the browser on."""
+        visit = visit_of(request)
+        code = request.query.get("code", "")
+        key = _farewell_key(code)
+        sealed = await self._store.get(key)
+        try:
+            record = self._sealer.open(key, sealed or b"")
+        except Tampered as error:
+            raise ClientFault("unknown_path", "no such farewell", status=404) from error
+        following = self._site.hosts[self._site.hosts.index(visit.host) + 1 :]
+        location = (
+            f"{self._site.origin(following[0])}{FAREWELL_PATH}?code={code}" if following else str(record["receipt"])
+        )
+        response = web.Response(status=303, headers={**self._pages.base_headers, "Location": location})
+        # A session that is still good here is somebody else's, who followed a link: theirs stays.
+        if visit.live is None:
+            response.headers.add("Set-Cookie", expire_cookie(self._site.cookie, secure=self._site.secure))
+            for line in left_behind(self._site, self._site.pools_on(visit.host), str(record["username"])):
+                response.headers.add("Set-Cookie", line)
+        return response
+
+    async def receipt(self, request: web.Request) -> web.StreamResponse:
+        """GET: what was ended. The numbers come from the address; they are told, and nothing hangs on them."""
+        visit = visit_of(request)
+        closed = request.query.get("closed", "0")
+        return self._pages.receipt(
+            request_id=visit.id,
+            pools=self._site.pools,
+            connections=int(closed) if closed.isascii() and closed.isdigit() and len(closed) < 5 else 0,
+            provider_ended=request.query.get("ended", "1") == "1",
+        )
+
+
+def _farewell_key(code: str) -> str:
+    return f"farewell:{fingerprint(code)}"

@@ -1,0 +1,125 @@
+"""The landing page, and the few small things that live beside it under the portal's address."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+
+from aiohttp import web
+
+from hubgate.audit import Audit
+from hubgate.core.assertion import Signer
+from hubgate.core.balancer import Unavailable
+from hubgate.core.oidc import safe_next
+from hubgate.core.site import OWN_PREFIX, Site
+from hubgate.errors import ClientFault, UpstreamFault
+from hubgate.upstream.registry import Registry
+from hubgate.web.affinity import Bindings
+from hubgate.web.forms import own_form
+from hubgate.web.handover import HANDOVER_PATH, HandoverPages
+from hubgate.web.login import CALLBACK_PATH, LoginPages
+from hubgate.web.logout import FAREWELL_PATH, RECEIPT_PATH, LogoutPages, left_behind
+from hubgate.web.render import LOGIN_PATH, LOGOUT_PATH, MOVE_PATH, STATIC_PATH, Pages
+from hubgate.web.visit import visit_of
+
+JWKS_PATH = OWN_PREFIX + "jwks.json"
+
+Page = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+_FORM_BYTES = 16 * 1024  # our largest form has three short fields
+
+
+class PortalPages:
+    """`/`, the choice of another hub, and the public keys."""
+
+    def __init__(
+        self, site: Site, *, registry: Registry, bindings: Bindings, signer: Signer, pages: Pages, audit: Audit
+    ) -> None:
+        self._site = site
+        self._registry = registry
+        self._bindings = bindings
+        self._jwks = signer.jwks()
+        self._pages = pages
+        self._audit = audit
+
+    async def landing(self, request: web.Request) -> web.StreamResponse:
+        """GET: HTC or HPC?"""
+        visit = visit_of(request)
+        if visit.session is None:
+            raise web.HTTPFound(f"{LOGIN_PATH}?next=/")
+        return self._pages.landing(visit.session, state_of=self._registry.pool_state, request_id=visit.id)
+
+    async def move(self, request: web.Request) -> web.StreamResponse:
+        """POST `pool`, `next`: bind the person to another hub, because theirs is down and they chose not to wait."""
+        visit = visit_of(request)
+        if visit.live is None:
+            raise ClientFault("session_required", status=401)
+        session = visit.live.session
+        form = await own_form(request, session, self._site, visit.host)
+        pool = next((pool for pool in self._site.pools if pool.name == form.get("pool")), None)
+        if pool is None or not pool.admits(session.identity.groups) or self._site.pool_host(pool) != visit.host:
+            raise ClientFault("group_missing", status=403)
+        after = safe_next(form.get("next"), own_hosts=(visit.host,))
+        if not await self._bindings.may_move(
+            visit.live, pool, visit.cookies.get(self._site.cookie_named(f"at-{pool.name}"), "")
+        ):
+            raise web.HTTPSeeOther(after)  # the hub is back, or the grace time isn't over: that page says which
+        chosen = await self._bindings.move(visit.live, pool)
+        if isinstance(chosen, Unavailable):
+            raise UpstreamFault("no_hub_available", status=503, retry_after=chosen.retry_after)
+        self._audit.event(
+            "move",
+            "ok",
+            user=visit.user,
+            client=visit.address,
+            session=session.handle,
+            pool=pool.name,
+            request_id=visit.id,
+            upstream=chosen.upstream,
+        )
+        response = web.Response(status=303, headers={**self._pages.base_headers, "Location": after})
+        # What the old hub issued is of no use at the new one.
+        for line in left_behind(self._site, [pool], session.identity.username):
+            response.headers.add("Set-Cookie", line)
+        return response
+
+    async def jwks(self, _request: web.Request) -> web.StreamResponse:
+        """GET: the keys that hubs verify assertions with (RFC 7517). Short-lived in caches, since they rotate."""
+        return web.Response(
+            body=self._jwks, content_type="application/jwk-set+json", headers={"Cache-Control": "public, max-age=60"}
+        )
+
+
+def own_pages(
+    site: Site,
+    *,
+    portal: PortalPages,
+    login: LoginPages,
+    logout: LogoutPages,
+    handover: HandoverPages,
+    pages: Pages,
+) -> web.Application:
+    """Every page that is hubgate's own, by path. What differs between the portal's host and pools' is told here."""
+
+    def on(portal_page: Page, pool_page: Page | None = None) -> Page:
+        async def page(request: web.Request) -> web.StreamResponse:
+            if visit_of(request).host == site.host:
+                return await portal_page(request)
+            if pool_page is not None:
+                return await pool_page(request)
+            raise web.HTTPTemporaryRedirect(site.public_url + request.raw_path)
+
+        return page
+
+    app = web.Application(client_max_size=_FORM_BYTES)
+    app.router.add_get("/", on(portal.landing))
+    app.router.add_get(LOGIN_PATH, on(login.start, handover.ask))
+    app.router.add_get(CALLBACK_PATH, on(login.callback))
+    app.router.add_get(LOGOUT_PATH, on(logout.ask))
+    app.router.add_post(LOGOUT_PATH, on(logout.do))
+    app.router.add_get(RECEIPT_PATH, on(logout.receipt))
+    app.router.add_get(FAREWELL_PATH, logout.farewell)
+    app.router.add_get(HANDOVER_PATH, handover.handle)
+    app.router.add_post(MOVE_PATH, portal.move)
+    app.router.add_get(JWKS_PATH, portal.jwks)
+    app.router.add_get(STATIC_PATH + "{name}", pages.static)
+    return app

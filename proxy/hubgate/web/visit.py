@@ -1,0 +1,62 @@
+"""One request, and what becomes known about it on its way.
+
+The gateway fills it in step by step; faults, logs and our own pages read it. It decides nothing.
+"""
+
+from __future__ import annotations
+
+import itertools
+import secrets
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from aiohttp import web
+
+from hubgate.core.access import Kind
+from hubgate.core.session import Session
+from hubgate.web.live import LiveSession
+
+_PREFIX = secrets.token_hex(4)
+_NUMBERS = itertools.count(1)
+
+
+@dataclass(slots=True)
+class Visit:
+    """`id` is what a person reads out on the telephone; `cookies` are our own by full name, the session's apart."""
+
+    address: str
+    kind: Kind
+    host: str = ""
+    path: str = ""
+    raw: str = ""
+    live: LiveSession | None = None
+    session_cookie: str = ""
+    cookies: Mapping[str, str] = field(default_factory=dict)
+    pool: str = ""
+    upstream: str = ""
+    id: str = field(default_factory=lambda: f"{_PREFIX}-{next(_NUMBERS):x}")
+    started: float = field(default_factory=time.perf_counter)
+
+    @property
+    def session(self) -> Session | None:
+        """The session, where there is one."""
+        return self.live.session if self.live is not None else None
+
+    @property
+    def user(self) -> str | None:
+        """The username, where somebody is logged in."""
+        return self.live.session.identity.username if self.live is not None else None
+
+
+_VISIT: web.RequestKey[Visit] = web.RequestKey("visit", Visit)
+
+
+def attach(request: web.BaseRequest, visit: Visit) -> None:
+    """Let our own pages find the visit."""
+    request[_VISIT] = visit
+
+
+def visit_of(request: web.BaseRequest) -> Visit:
+    """The visit that the gateway attached."""
+    return request[_VISIT]

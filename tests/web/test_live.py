@@ -1,0 +1,265 @@
+"""What a worker holds in its hands, and when it lets go."""
+
+import asyncio
+
+import pytest
+
+from hubgate.errors import StoreFault
+from hubgate.store.base import Lost, Restored
+from hubgate.store.memory import MemoryStore
+from hubgate.web.live import LiveSessions
+from hubgate.web.sessions import Sessions
+from tests.web.people import HOST, KEYRING, LIMITS, PROOF, Clock, person
+
+
+class Flaky(MemoryStore):
+    """A store that can be unplugged, counts what it is asked, and can make a reader wait."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.away = False
+        self.reads = 0
+        self.gate = asyncio.Event()
+        self.gate.set()
+
+    async def get(self, key):
+        self.reads += 1
+        if self.away:
+            raise StoreFault("store_unavailable")
+        value = await super().get(key)
+        await self.gate.wait()
+        return value
+
+    async def get_many(self, keys):
+        self.reads += 1
+        if self.away:
+            raise StoreFault("store_unavailable")
+        return await super().get_many(keys)
+
+
+class Socket:
+    """Stands for a tunnel."""
+
+    closed = False
+
+    def close(self):
+        self.closed = True
+
+
+@pytest.fixture
+async def store():
+    store = Flaky()
+    yield store
+    await store.close()
+
+
+@pytest.fixture
+def clock():
+    return Clock()
+
+
+@pytest.fixture
+def sessions(store, clock):
+    return Sessions(store, KEYRING, LIMITS, host=HOST, clock=clock)
+
+
+@pytest.fixture
+def live(sessions, store, clock):
+    return LiveSessions(sessions, store, LIMITS, outage_grace=120.0, clock=clock)
+
+
+async def begin(sessions, name="alice"):
+    cookie, found = await sessions.create(
+        person(name), PROOF, provider_sid="", id_token="", refresh_token="", address="", user_agent=""
+    )
+    return cookie, found
+
+
+async def test_fifty_requests_at_once_read_the_store_once(live, sessions, store):
+    cookie, _ = await begin(sessions)
+    store.reads = 0
+    found = await asyncio.gather(*(live.find(cookie, HOST) for _ in range(50)))
+    assert len({id(one) for one in found}) == 1
+    assert store.reads == 1
+    assert live.cached(cookie, HOST, live._clock()) is found[0]
+    assert store.reads == 1
+
+
+async def test_nobody_is_found_for_a_cookie_of_another_host(live, sessions):
+    cookie, found = await begin(sessions)
+    live.adopt(cookie, HOST, found)
+    assert live.cached(cookie, "htc.example.org", live._clock()) is None
+    assert await live.find(cookie, "htc.example.org") is None
+
+
+async def test_idle_and_absolute_limits_end_a_cached_session_at_once(live, sessions, clock):
+    cookie, _ = await begin(sessions)
+    one = await live.find(cookie, HOST)
+    clock.now += LIMITS.idle - 1
+    one.confirmed = clock.now
+    assert live.cached(cookie, HOST, clock.now) is one
+    clock.now += 1
+    one.confirmed = clock.now
+    assert live.cached(cookie, HOST, clock.now) is None
+    assert await live.find(cookie, HOST) is None
+    assert len(live) == 0
+
+
+async def test_a_person_keeps_a_session_alive_until_the_absolute_limit(live, sessions, clock):
+    cookie, _ = await begin(sessions)
+    one = await live.find(cookie, HOST)
+    began = clock.now
+    while clock.now < began + LIMITS.max - 600:
+        clock.now += 600
+        one.confirmed = clock.now
+        assert live.cached(cookie, HOST, clock.now) is one
+        one.person_seen(clock.now)
+    clock.now = began + LIMITS.max
+    one.confirmed = clock.now
+    assert live.cached(cookie, HOST, clock.now) is None
+
+
+async def test_an_outage_is_bridged_for_the_grace_time_and_then_fails_closed(live, sessions, store, clock):
+    cookie, _ = await begin(sessions)
+    one = await live.find(cookie, HOST)
+    store.away = True
+    clock.now += 119
+    assert await live.find(cookie, HOST) is one
+    clock.now += 2
+    with pytest.raises(StoreFault):
+        await live.find(cookie, HOST)
+    store.away = False
+    assert await live.find(cookie, HOST) is one
+
+
+async def test_forgetting_closes_every_socket_of_the_session_and_no_other(live, sessions):
+    cookie, found = await begin(sessions)
+    other, _ = await begin(sessions, "bob")
+    mine, theirs = Socket(), Socket()
+    (await live.find(cookie, HOST)).tunnels.add(mine)
+    (await live.find(other, HOST)).tunnels.add(theirs)
+    assert live.open_tunnels(found.key) == 1
+    live.forget(found.key)
+    assert mine.closed
+    assert not theirs.closed
+    assert live.cached(cookie, HOST, live._clock()) is None
+    assert live.open_tunnels(found.key) == 0
+
+
+async def test_a_session_that_ends_while_it_is_read_is_not_cached(live, sessions, store):
+    """The reader got the record, the message came in, and only then would the reader have stored it."""
+    cookie, found = await begin(sessions)
+    store.gate.clear()
+    reading = asyncio.create_task(live.find(cookie, HOST))
+    while store.reads == 0:
+        await asyncio.sleep(0)
+    await store.delete(f"session:{found.key}")
+    live.forget(found.key)
+    store.gate.set()
+    assert await reading is None
+    assert len(live) == 0
+
+
+async def test_a_message_ends_the_session_on_every_worker(sessions, store, clock):
+    cookie, found = await begin(sessions)
+    workers = [LiveSessions(sessions, store, LIMITS, outage_grace=120.0, clock=clock) for _ in range(3)]
+    sockets = [Socket() for _ in workers]
+    async with workers[0].kept(), workers[1].kept(), workers[2].kept():
+        for worker, socket in zip(workers, sockets, strict=True):
+            (await worker.find(cookie, HOST)).tunnels.add(socket)
+        while not all(worker.subscribed for worker in workers):
+            await asyncio.sleep(0)
+        await sessions.end(found.key, found.session.identity)
+        async with asyncio.timeout(5):
+            while not all(socket.closed for socket in sockets):
+                await asyncio.sleep(0.01)
+        assert [await worker.find(cookie, HOST) for worker in workers] == [None, None, None]
+
+
+class Scripted(Flaky):
+    """A store whose subscription says what a test wants it to say."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.script = asyncio.Queue()
+
+    def subscribe(self, _topic):
+        queue = self.script
+
+        class Subscription:
+            async def __aenter__(self):
+                return self
+
+            async def __aexit__(self, *_):
+                return None
+
+            def __aiter__(self):
+                return self
+
+            async def __anext__(self):
+                return await queue.get()
+
+        return Subscription()
+
+
+@pytest.mark.parametrize("event", [Lost("silent"), Restored()])
+async def test_a_subscription_that_cant_be_trusted_has_everything_read_again(clock, event):
+    """The session was ended while messages were lost: nobody told this worker, so it must look for itself."""
+    store = Scripted()
+    sessions = Sessions(store, KEYRING, LIMITS, host=HOST, clock=clock)
+    live = LiveSessions(sessions, store, LIMITS, outage_grace=120.0, clock=clock)
+    cookie, found = await begin(sessions)
+    socket = Socket()
+    (await live.find(cookie, HOST)).tunnels.add(socket)
+    await store.delete(f"session:{found.key}")
+    async with live.kept():
+        store.script.put_nowait(event)
+        async with asyncio.timeout(5):
+            while not socket.closed:
+                await asyncio.sleep(0.01)
+        assert live.subscribed is isinstance(event, Restored)
+    await store.close()
+
+
+async def test_presence_reaches_the_store_so_that_other_workers_know(live, sessions, clock, monkeypatch):
+    monkeypatch.setattr("hubgate.web.live._TICK", 0.01)
+    cookie, found = await begin(sessions)
+    one = await live.find(cookie, HOST)
+    clock.now += 100
+    one.person_seen(clock.now)
+    async with live.kept(), asyncio.timeout(5):
+        while (await sessions.get(found.key)).session.last_seen != clock.now:
+            await asyncio.sleep(0.01)
+
+
+async def test_a_session_that_goes_idle_has_its_sockets_closed_and_one_used_elsewhere_does_not(
+    live, sessions, clock, monkeypatch
+):
+    monkeypatch.setattr("hubgate.web.live._TICK", 0.01)
+    idle_cookie, _ = await begin(sessions)
+    busy_cookie, busy = await begin(sessions, "bob")
+    idle_socket, busy_socket = Socket(), Socket()
+    (await live.find(idle_cookie, HOST)).tunnels.add(idle_socket)
+    (await live.find(busy_cookie, HOST)).tunnels.add(busy_socket)
+    clock.now += LIMITS.idle
+    await sessions.seen(busy.key, clock.now)  # by another worker, which saw bob
+    async with live.kept(), asyncio.timeout(5):
+        while not idle_socket.closed:
+            await asyncio.sleep(0.01)
+    assert not busy_socket.closed
+    assert await live.find(busy_cookie, HOST) is not None
+
+
+async def test_sockets_are_closed_when_the_store_has_been_away_for_too_long(live, sessions, store, clock, monkeypatch):
+    monkeypatch.setattr("hubgate.web.live._TICK", 0.01)
+    cookie, _ = await begin(sessions)
+    socket = Socket()
+    (await live.find(cookie, HOST)).tunnels.add(socket)
+    store.away = True
+    async with live.kept(), asyncio.timeout(5):
+        clock.now += 119
+        await asyncio.sleep(0.05)
+        assert not socket.closed
+        clock.now += 2
+        while not socket.closed:
+            await asyncio.sleep(0.01)
