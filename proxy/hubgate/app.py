@@ -25,7 +25,7 @@ from hubgate.core.headers import HeaderRules
 from hubgate.core.health import Condition, Health
 from hubgate.core.keyring import Keyring
 from hubgate.core.routing import Router
-from hubgate.errors import HubgateFault, StoreFault
+from hubgate.errors import HubgateFault
 from hubgate.idp.client import OIDCClient
 from hubgate.idp.keycloak import KeycloakAdmin
 from hubgate.metrics import Metrics
@@ -59,20 +59,15 @@ class Served:
     live: LiveSessions
     registry: Registry[ConnectionPool]
     provider: OIDCClient
-    store: Store
 
-    async def ready(self) -> dict[str, str]:
+    def ready(self) -> dict[str, str]:
         """What is missing, part by part; empty when this process can take on anybody.
 
         Hubs don't count: a gateway whose hubs are all down still has to say so to people.
         """
         missing = {}
-        try:
-            await self.store.ping()
-        except StoreFault as fault:
-            missing["store"] = str(fault)
         if not self.live.subscribed:
-            missing["subscription"] = "not in place: ended sessions might not be noticed"
+            missing["store"] = "no subscription in place: the store is out of reach, or ended sessions go unnoticed"
         if not self.provider.available:
             missing["oidc"] = "the provider's metadata could not be read: nobody can log in"
         return missing
@@ -94,7 +89,7 @@ async def gateway(
     keyring = Keyring(config.keys)
     limits = config.session.limits
     async with AsyncExitStack() as stack:
-        store = open_store(config.store.url, ca=str(config.store.ca) if config.store.ca else None)
+        store = open_store(config.store.url.reveal(), ca=str(config.store.ca) if config.store.ca else None)
         stack.push_async_callback(store.close)
         provider = await stack.enter_async_context(OIDCClient(config.oidc, config.mfa))
         admin = KeycloakAdmin(config.oidc, config.keycloak) if config.keycloak else None
@@ -184,7 +179,7 @@ async def gateway(
         )
         advice = asyncio.create_task(_advise(store, admin), name="advice at start")
         stack.callback(advice.cancel)
-        yield Served(front, own, live, registry, provider, store)
+        yield Served(front, own, live, registry, provider)
 
 
 async def _advise(store: Store, admin: KeycloakAdmin | None) -> None:

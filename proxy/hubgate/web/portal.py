@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from typing import Any
 
 from aiohttp import web
 
@@ -32,7 +33,7 @@ class PortalPages:
     """`/`, the choice of another hub, and the public keys."""
 
     def __init__(
-        self, site: Site, *, registry: Registry, bindings: Bindings, signer: Signer, pages: Pages, audit: Audit
+        self, site: Site, *, registry: Registry[Any], bindings: Bindings, signer: Signer, pages: Pages, audit: Audit
     ) -> None:
         self._site = site
         self._registry = registry

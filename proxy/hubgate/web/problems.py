@@ -15,15 +15,20 @@ Tone = Literal["lost", "wait", "stop"]
 
 @dataclass(frozen=True, slots=True)
 class Shape:
-    """How a problem is shown: the way on that helps, best first, and its tone."""
+    """How a problem is shown: the ways on that help, best first, and its tone.
+
+    `waits`: it ends by itself, and the page can look for that.
+    """
 
     offers: tuple[Offer, ...]
     tone: Tone = "stop"
+    waits: bool = False
 
 
 _ASK = Shape(("home", "help"))
 _AGAIN = Shape(("login", "home", "help"))
 _LATER = Shape(("retry", "home", "help"), "wait")
+_BACK_SOON = Shape(("retry", "home", "help"), "wait", waits=True)
 _LOST = Shape(("home",), "lost")
 
 PROBLEMS: Mapping[str, Shape] = {
@@ -33,6 +38,8 @@ PROBLEMS: Mapping[str, Shape] = {
     "unknown_host": _LOST,
     "unknown_path": _LOST,
     "method_not_allowed": _LOST,
+    "framing_malformed": _LOST,
+    "header_malformed": _LOST,
     "headers_too_large": _ASK,
     "group_missing": _ASK,
     "login_expired": _AGAIN,
@@ -55,9 +62,10 @@ PROBLEMS: Mapping[str, Shape] = {
     "upstream_timeout": _LATER,
     "upstream_malformed": _LATER,
     "upstream_closed": _LATER,
-    "no_hub_available": _LATER,
+    "hub_down": _BACK_SOON,
+    "no_hub_available": _BACK_SOON,
     "origin_refused": _ASK,
-    "csrf_failed": Shape(("home", "help")),
+    "csrf_failed": _ASK,
     "internal": Shape(("retry", "home", "help")),
 }
 """Every code that has sentences of its own; others are told as `unexpected`."""

@@ -5,9 +5,9 @@ asks nobody: every page renders while the store, the identity provider and all h
 request is allowed to do; whoever calls has decided that.
 
 Every page is HTML without inline script or style attributes, under a policy that starts at `default-src 'none'`.
-Referrer-Policy: a page with a form needs `same-origin`, since `no-referrer` would turn the form's Origin into `null`
-(Fetch, "append a request Origin header"), which the CSRF check refuses; a page without one gets `no-referrer`, since
-its own address may hold a code or a state.
+Referrer-Policy: our own addresses may hold a code or a state, so none is ever passed on. `no-referrer` would turn the
+Origin of a form into `null` (Fetch, "append a request Origin header"), which the CSRF check refuses; pages with a form
+therefore get `strict-origin`.
 """
 
 from __future__ import annotations
@@ -22,13 +22,14 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from types import MappingProxyType
-from typing import Literal, Protocol
+from typing import Literal
 from urllib.parse import quote, urlsplit
 
 import jinja2
 from aiohttp import web
 from markupsafe import Markup
 
+from hubgate.config import Portal
 from hubgate.core.session import Session
 from hubgate.core.site import OWN_PREFIX, Pool, Site
 from hubgate.errors import OperatorFault
@@ -45,17 +46,6 @@ CSRF_FIELD = "csrf"
 """The hidden form field with `Session.csrf`. A form to `MOVE_PATH` has two more: `pool` (its name) and `next`."""
 
 PoolState = Literal["up", "degraded", "down"]
-
-
-class PortalTexts(Protocol):
-    """What a site says about itself: `[portal]` of the configuration."""
-
-    @property
-    def title(self) -> str: ...
-    @property
-    def help_url(self) -> str: ...
-    @property
-    def help_text(self) -> str: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,6 +99,7 @@ _BASE_HEADERS: Mapping[str, str] = {
     "Cross-Origin-Resource-Policy": "same-origin",
     "Permissions-Policy": "camera=(), geolocation=(), microphone=(), payment=(), usb=()",
 }
+_LOCAL = re.compile(r"/(?![/\\])")
 _NO_PAGE = "default-src 'none'; frame-ancestors 'none'; base-uri 'none'; form-action 'none'"
 _FILE_POLICY = f"{_NO_PAGE}; style-src 'unsafe-inline'; sandbox"
 """For a file opened by itself: an SVG may carry its own style, and nothing runs."""
@@ -129,7 +120,7 @@ class Pages:
     def __init__(
         self,
         site: Site,
-        portal: PortalTexts,
+        portal: Portal,
         *,
         override: Path | None = None,
         form_origins: Sequence[str] = (),
@@ -210,8 +201,10 @@ class Pages:
         leads to, by default the portal's login. `pool`, `hub`: what it was about. `session`: shows who is logged in.
         """
         shape = PROBLEMS.get(code, UNEXPECTED)
+        waits = shape.waits and bool(retry_after) and retry_url is not None
         targets: dict[Offer, str | None] = {
-            "retry": retry_url,
+            # An address that the client made up must not become a link to another host.
+            "retry": retry_url if _LOCAL.match(retry_url or "") else None,
             "login": login_url or self._login_url,
             "home": f"{self._site.public_url}/",
             "help": self._portal.help_url,
@@ -223,6 +216,8 @@ class Pages:
             session=session,
             retry_after=retry_after,
             standalone=code in _STANDALONE,
+            script=waits,
+            waits=waits,
             code=code,
             key=code if code in PROBLEMS else "unexpected",
             shape=shape,
@@ -379,7 +374,7 @@ class Pages:
         headers = {
             **self._headers,
             "Content-Security-Policy": self._policy(form=session is not None, nonce=nonce, standalone=standalone),
-            "Referrer-Policy": "no-referrer" if session is None else "same-origin",
+            "Referrer-Policy": "no-referrer" if session is None else "strict-origin",
             "Content-Language": self._words.language,
         }
         if retry_after is not None:

@@ -14,6 +14,7 @@ import secrets
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 from hubgate.core.identity import Identity, Proof
 from hubgate.core.keyring import Keyring
@@ -181,13 +182,10 @@ def _record(session: Session) -> Mapping[str, JSON]:
     return record
 
 
-def _session(record: Mapping[str, JSON]) -> Session:
-    identity, proof = record["identity"], record["proof"]
-    assert isinstance(identity, dict)  # noqa: S101 - the record is authenticated: its shape is what `_record` wrote
-    assert isinstance(proof, dict)  # noqa: S101
+def _session(record: Mapping[str, Any]) -> Session:
+    # The record is authenticated, so its shape is what `_record` wrote.
     return Session(
-        identity=Identity.from_record(identity),
-        proof=Proof.from_record(proof),
-        **{name: str(record[name]) for name in _TEXTS},
-        **{name: float(record[name]) for name in _TIMES},  # type: ignore[arg-type] # as above
+        identity=Identity.from_record(record["identity"]),
+        proof=Proof.from_record(record["proof"]),
+        **{name: record[name] for name in (*_TEXTS, *_TIMES)},
     )
