@@ -1,0 +1,116 @@
+"""How much, how fast, how often?
+
+Counters for Prometheus, one registry per Metrics. Labels are bounded by what a site configured: pools and hubs by name,
+the class of a status, slugs of our own; whatever comes from a client never becomes a label. With several workers each
+writes to files of its own in one directory, and any of them can tell the sum: for that the environment must name the
+directory before this module is imported (prometheus_client decides at import time).
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Literal
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client.multiprocess import MultiProcessCollector, mark_process_dead
+
+from hubgate.core.site import Site
+
+DIRECTORY_VARIABLE = "PROMETHEUS_MULTIPROC_DIR"
+CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
+
+_SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
+_MOST_OUTCOMES = 64
+_PORTAL = "portal"
+_OTHER = "other"
+
+
+class Metrics:
+    """What is counted. `site` bounds the labels; everything may be called from the hot path."""
+
+    def __init__(self, site: Site) -> None:
+        self._registry = CollectorRegistry()
+        self._pools = frozenset(pool.name for pool in site.pools)
+        self._upstreams = frozenset(upstream.name for pool in site.pools for upstream in pool.upstreams)
+        self._requests = self._counter("requests", "Answers to clients", "pool", "upstream", "status")
+        self._duration = Histogram(
+            "hubgate_request_duration_seconds",
+            "From the head of a request to the end of its answer",
+            ["pool"],
+            buckets=_SECONDS,
+            registry=self._registry,
+        )
+        self._tunnels = self._gauge("tunnels_open", "WebSockets that are open", "livesum", "pool")
+        self._logins = self._counter("logins", "Logins by how they ended", "outcome")
+        self._outcomes: set[str] = set()
+        self._sessions = self._gauge("sessions_cached", "Sessions in the memory of the workers", "livesum")
+        self._up = self._gauge("upstream_up", "1: the hub answers its probes", "livemin", "pool", "upstream")
+        self._store_faults = self._counter("store_faults", "Calls that the session store did not answer")
+        # Children that were asked for once: labels() takes a lock and checks every name.
+        self._bound: dict[tuple[str, str, int], tuple[Counter, Histogram]] = {}
+
+    def request(self, pool: str, upstream: str, status: int, duration: float) -> None:
+        """An answer went out. `pool` "": one of our own pages; `upstream` "": none was asked; `duration`: seconds."""
+        key = (self._pool(pool), self._upstream(upstream), status // 100)
+        bound = self._bound.get(key)
+        if bound is None:
+            bound = self._requests.labels(key[0], key[1], f"{key[2]}xx"), self._duration.labels(key[0])
+            self._bound[key] = bound
+        bound[0].inc()
+        bound[1].observe(duration)
+
+    def tunnel_opened(self, pool: str) -> None:
+        """A WebSocket was opened."""
+        self._tunnels.labels(self._pool(pool)).inc()
+
+    def tunnel_closed(self, pool: str) -> None:
+        """A WebSocket is closed."""
+        self._tunnels.labels(self._pool(pool)).dec()
+
+    def login(self, outcome: str) -> None:
+        """A login ended: `ok`, or the code of the fault."""
+        # Codes are ours; the bound is for the day on which one is not.
+        if outcome not in self._outcomes and len(self._outcomes) >= _MOST_OUTCOMES:
+            outcome = _OTHER
+        self._outcomes.add(outcome)
+        self._logins.labels(outcome).inc()
+
+    def sessions_cached(self, number: int) -> None:
+        """How many sessions this process has in its memory."""
+        self._sessions.set(number)
+
+    def upstream_condition(self, pool: str, upstream: str, *, up: bool) -> None:
+        """A hub came up or went down, as this process sees it."""
+        self._up.labels(self._pool(pool), self._upstream(upstream)).set(1 if up else 0)
+
+    def store_fault(self) -> None:
+        """The session store did not answer."""
+        self._store_faults.inc()
+
+    def render(self) -> bytes:
+        """Everything that was counted, by all workers, in Prometheus' text format 0.0.4."""
+        directory = os.environ.get(DIRECTORY_VARIABLE)
+        if directory is None:
+            return generate_latest(self._registry)
+        gathered = CollectorRegistry()
+        MultiProcessCollector(gathered, path=directory)  # type: ignore[no-untyped-call] # prometheus_client has types elsewhere
+        return generate_latest(gathered)
+
+    def _pool(self, name: str) -> str:
+        return name if name in self._pools else _OTHER if name else _PORTAL
+
+    def _upstream(self, name: str) -> str:
+        return name if name in self._upstreams or not name else _OTHER
+
+    def _counter(self, name: str, meaning: str, *labels: str) -> Counter:
+        return Counter(f"hubgate_{name}", meaning, labels, registry=self._registry)
+
+    def _gauge(self, name: str, meaning: str, together: Literal["livesum", "livemin"], *labels: str) -> Gauge:
+        # `together`: how the values of several workers become one; those that have ended don't count.
+        return Gauge(f"hubgate_{name}", meaning, labels, registry=self._registry, multiprocess_mode=together)
+
+
+def forget_worker(pid: int, directory: Path) -> None:
+    """Take what a worker that has ended said about the present out of the sum; what it counted stays."""
+    mark_process_dead(pid, path=str(directory))  # type: ignore[no-untyped-call] # prometheus_client has types elsewhere
