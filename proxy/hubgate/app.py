@@ -110,7 +110,9 @@ async def gateway(
         )
 
         sessions = Sessions(store, keyring, limits, host=site.host)
-        live = LiveSessions(sessions, store, limits, outage_grace=config.store.outage_grace)
+        live = LiveSessions(
+            sessions, store, limits, outage_grace=config.store.outage_grace, on_size=metrics.sessions_cached
+        )
         await stack.enter_async_context(live.kept())
         bindings = Bindings(
             store,

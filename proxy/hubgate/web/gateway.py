@@ -131,11 +131,11 @@ class Gateway:
             case Challenge():
                 raise ClientFault("session_required", status=401)
             case Deny(code=code):
-                self._audited("access", "denied", visit, why=code)
+                self._audited("access", "denied", visit, code=code)
                 raise ClientFault(code, status=403)
             case Forward():
                 if visit.kind is Kind.UPGRADE and not origin_allowed(origins, self.site.origin(visit.host)):
-                    self._audited("access", "denied", visit, why="origin_refused")
+                    self._audited("access", "denied", visit, code="origin_refused")
                     raise ClientFault("origin_refused", status=403)
                 assert visit.live is not None  # noqa: S101 - `decide` never lets a request without a session on
                 return visit.live
@@ -275,7 +275,10 @@ class Gateway:
 
     def _told(self, visit: Visit, request: web.Request, fault: HubgateFault) -> web.Response:
         """A fault as a page for people, or as problem+json (RFC 9457) for programs."""
-        code = "store_unavailable" if isinstance(fault, StoreFault) else fault.code
+        code = fault.code
+        if isinstance(fault, StoreFault):
+            code = "store_unavailable"  # which kind of it is the operator's concern, and in the log
+            self.metrics.store_fault()
         if fault.status >= 500:
             log.warning(
                 "request_refused", extra={"request_id": visit.id, "fault": str(fault), "upstream": visit.upstream}

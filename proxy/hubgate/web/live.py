@@ -99,12 +99,14 @@ class LiveSessions:
         limits: Limits,
         *,
         outage_grace: float,
+        on_size: Callable[[int], None] = lambda _: None,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._sessions = sessions
         self._store = store
         self._limits = limits
         self._grace = outage_grace
+        self._on_size = on_size
         self._clock = clock
         self._by_cookie: dict[tuple[str, str], LiveSession] = {}
         self._by_key: dict[str, set[tuple[str, str]]] = {}
@@ -251,6 +253,7 @@ class LiveSessions:
                     unwritten.append(live)
             await self._confirm(doubtful)
             await self._note(unwritten)
+            self._on_size(len(self))
             for place, live in unused:
                 # Somebody may have come back while the store was told.
                 if not live.tunnels and now - live.used > _KEEP_UNUSED:

@@ -204,7 +204,7 @@ class LoginPages:
             raise web.HTTPSeeOther("/")
         self._metrics.login(fault.code)
         self._audit.event(
-            "login", "refused", client=visit.address, request_id=visit.id, why=fault.code, **dict(fault.evidence)
+            "login", "refused", client=visit.address, request_id=visit.id, code=fault.code, **dict(fault.evidence)
         )
         if attempt is not None and attempt.tries < _TRIES:
             if fault.code == "login_restart":
