@@ -52,16 +52,18 @@ class MemoryStore:
         self._write(key, value, self._expiry(ttl))
 
     async def add(self, key: str, value: bytes, *, ttl: float) -> bool:
+        expires = self._expiry(ttl)
         if self._find(key) is not None:
             return False
-        self._write(key, value, self._expiry(ttl))
+        self._write(key, value, expires)
         return True
 
     async def replace(self, key: str, old: bytes, new: bytes, *, ttl: float) -> bool:
+        expires = self._expiry(ttl)
         entry = self._find(key)
         if entry is None or _value(entry) != old:
             return False
-        self._write(key, new, self._expiry(ttl))
+        self._write(key, new, expires)
         return True
 
     async def take(self, key: str) -> bytes | None:

@@ -12,41 +12,26 @@ here, in one table; nothing outside of the package ever sees one.
 from __future__ import annotations
 
 import asyncio
-import socket
-import ssl
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
 from redis import exceptions as theirs
-from redis.asyncio import Connection, ConnectionPool, Redis, SSLConnection
-from redis.asyncio.retry import Retry
-from redis.asyncio.sentinel import (
-    Sentinel,
-    SentinelConnectionPool,
-    SentinelManagedConnection,
-    SentinelManagedSSLConnection,
-)
-from redis.backoff import NoBackoff
 
-from hubgate.errors import OperatorFault, StoreFault
-from hubgate.store.address import Address, Login
+from hubgate.errors import StoreFault
+from hubgate.store.address import Address
 from hubgate.store.advice import advice
 from hubgate.store.base import Event, Lost, milliseconds
 from hubgate.store.circuit import Circuit
+from hubgate.store.connections import ENCODING_ERRORS, Connections
 from hubgate.store.inbox import Inbox
 from hubgate.store.subscription import listen
 
 PREFIX = "hubgate:"
 DEADLINE = 0.8
 """Seconds for one call, everything included."""
-SENTINEL_DEADLINE = 0.25
-"""Seconds for one sentinel to answer, so that there is time to ask another."""
 CONNECTIONS = 32
 """At most, per process; one more for each subscription. Further callers wait for their turn, within their deadline."""
-
-_KEEPALIVE = {socket.TCP_KEEPIDLE: 15, socket.TCP_KEEPINTVL: 3, socket.TCP_KEEPCNT: 3}  # seconds, seconds, times
-_ENCODING_ERRORS = "surrogatepass"  # any Python text can be a key or a member; nothing raises half-way
 
 # Compare and set in one step. Redis runs a script with nothing in between (redis.io, "Atomicity of scripts").
 _REPLACE = """
@@ -126,9 +111,7 @@ class RedisStore:
 
     def __init__(self, address: Address, *, ca: str | None = None) -> None:
         self._address = address
-        self._sentinel, self._pool = _open(address, ca)
-        self._redis: Redis = Redis(connection_pool=self._pool)
-        self._execute: Callable[..., Awaitable[Any]] = self._redis.execute_command
+        self._connections = Connections(address, ca=ca, most=CONNECTIONS, deadline=DEADLINE)
         self._turns = asyncio.Semaphore(CONNECTIONS)
         self._circuit = Circuit()
         self._subscriptions: dict[asyncio.Task[None], Inbox] = {}
@@ -177,7 +160,7 @@ class RedisStore:
     async def members(self, key: str) -> set[str]:
         found = await self._ask("SMEMBERS", PREFIX + key)
         try:
-            return {member.decode("utf-8", _ENCODING_ERRORS) for member in found}
+            return {member.decode("utf-8", ENCODING_ERRORS) for member in found}
         except UnicodeDecodeError as error:
             raise StoreFault(
                 "store_refused",
@@ -195,7 +178,13 @@ class RedisStore:
             yield inbox
             return
         task = asyncio.create_task(
-            listen(self._pool.make_connection, self._channel(topic), inbox, on_restored=self._circuit.answered),
+            listen(
+                self._connections.another,
+                self._channel(topic),
+                inbox,
+                on_restored=self._circuit.answered,
+                is_current=self._connections.leads_to_primary,
+            ),
             name=f"store subscription {topic}",
         )
         self._subscriptions[task] = inbox
@@ -224,27 +213,32 @@ class RedisStore:
             inbox.put(Lost("the store was closed"))
             inbox.close()
         self._subscriptions.clear()
+        # Calls under way end first, within their deadline: one that is just connecting would leave its line behind.
+        for _ in range(CONNECTIONS):
+            await self._turns.acquire()
         try:
             async with asyncio.timeout(DEADLINE):
-                await self._redis.aclose(close_connection_pool=True)
-                if self._sentinel is not None:
-                    await self._sentinel.aclose()
+                await self._connections.close()
         except _FOREIGN as error:
             raise _fault(error) from error
+
+    def _check_open(self) -> None:
+        if self._closed:
+            raise StoreFault("store_closed", "The store was closed.")
 
     def _channel(self, topic: str) -> str:
         # Unlike keys, channels are shared by all databases of a Redis (redis.io, "Pub/Sub and databases").
         return f"{PREFIX}{self._address.db}:{topic}"
 
     async def _ask(self, *command: str | bytes | int) -> Any:
-        if self._closed:
-            raise StoreFault("store_closed", "The store was closed.")
+        self._check_open()
         now = asyncio.get_running_loop().time
         if not self._circuit.allows(now()):
             raise StoreFault("store_unreachable", "Redis did not answer just now; it is tried again.", retry_after=2)
         try:
             async with asyncio.timeout(DEADLINE), self._turns:
-                answer = await self._execute(*command)
+                self._check_open()  # it may have been closed while this call waited for its turn
+                answer = await self._connections.execute(*command)
         except _FOREIGN as error:
             fault = _fault(error)
             if fault.code == "store_unreachable":
@@ -256,81 +250,22 @@ class RedisStore:
         return answer
 
 
-class _OurTls:
-    """Before one of redis-py's TLS connections: all share one context, instead of reading the authorities for each."""
-
-    def __init__(self, *, tls: ssl.SSLContext, **options: Any) -> None:
-        super().__init__(**options)
-        self.ssl_context.context = tls  # type: ignore[attr-defined]  # of the class that this one is mixed into
-
-
-class _TlsConnection(_OurTls, SSLConnection):
-    pass
-
-
-class _SentinelTlsConnection(_OurTls, SentinelManagedSSLConnection):
-    pass
-
-
-def _open(address: Address, ca: str | None) -> tuple[Sentinel | None, ConnectionPool]:
-    """Objects only, no connection yet."""
-    tls: dict[str, Any] = {"tls": _tls_context(ca)} if address.tls else {}
-    plain = _TlsConnection if address.tls else Connection
-    options = _options(address.login, DEADLINE) | tls | {"db": address.db, "max_connections": CONNECTIONS}
-    if not address.service:
-        host, port = address.nodes[0]
-        return None, ConnectionPool(connection_class=plain, host=host, port=port, **options)
-    sentinel = Sentinel([])  # type: ignore[no-untyped-call]  # redis-py leaves it untyped
-    asked = _options(address.sentinel_login, SENTINEL_DEADLINE) | tls
-    # redis-py would build them with retries of its own, and for TLS with a context for each.
-    sentinel.sentinels = [
-        Redis(connection_pool=ConnectionPool(connection_class=plain, host=host, port=port, **asked))
-        for host, port in address.nodes
-    ]
-    managed = _SentinelTlsConnection if address.tls else SentinelManagedConnection
-    pool = SentinelConnectionPool(  # type: ignore[no-untyped-call]  # redis-py leaves it untyped
-        address.service, sentinel, connection_class=managed, **options
-    )
-    return sentinel, pool
-
-
-def _options(login: Login, deadline: float) -> dict[str, Any]:
-    return {
-        "username": login.username or None,
-        "password": login.password or None,
-        "encoding_errors": _ENCODING_ERRORS,
-        "protocol": 2,
-        "driver_info": None,
-        "retry": Retry(NoBackoff(), 0),
-        # No `socket_timeout`: it costs a task per command, and the deadline around the call holds anyway.
-        "socket_timeout": None if deadline == DEADLINE else deadline,
-        "socket_connect_timeout": deadline,
-        # A peer that vanished without a word is noticed while nobody waits for it.
-        "socket_keepalive": True,
-        "socket_keepalive_options": _KEEPALIVE,
-    }
-
-
-def _tls_context(ca: str | None) -> ssl.SSLContext:
-    try:
-        return ssl.create_default_context(cafile=ca or None)
-    except (OSError, ssl.SSLError) as error:
-        raise OperatorFault(
-            "store_ca", f"store.ca can't be used: {ca} is not a readable file of PEM certificates."
-        ) from error
-
-
 def _fault(error: Exception) -> StoreFault:
     code, message = next(
         ((code, message) for kind, code, message in _MEANINGS if isinstance(error, kind)),
         ("store_refused", "What answers at store.url doesn't speak as Redis does."),
     )
-    evidence = {"error": type(error).__name__}
-    origin = error.__cause__ or error.__context__
-    if origin is not None:
-        evidence["cause"] = type(origin).__name__
+    evidence = {"error": type(_told_by_the_system(error)).__name__}
     # Redis puts a code in capitals in front of its errors (MISCONF, WRONGTYPE); the rest may quote the command.
     word = str(error).partition(" ")[0]
     if isinstance(error, theirs.ResponseError) and word.isalpha() and word.isupper():
         evidence["redis"] = word
     return StoreFault(code, message, retry_after=2, evidence=evidence)
+
+
+def _told_by_the_system(error: Exception) -> BaseException:
+    """The nearest OSError behind it (refused, unknown host, certificate): redis-py makes a text of it. Else itself."""
+    found: BaseException | None = error
+    while found is not None and not isinstance(found, OSError):
+        found = found.__cause__ or found.__context__
+    return found or error

@@ -11,17 +11,19 @@ RESP2 is spoken: in a subscribed connection every reply is then an array, pongs 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
-from typing import Any, Protocol
 
 from hubgate.store.base import Lost, Message, Restored
+from hubgate.store.connections import Line
 from hubgate.store.inbox import Inbox
 
 PING_EVERY = 0.3
 """Seconds of silence after which a ping is sent."""
 UNANSWERED = 2
 """So many pings in a row may stay unanswered; the wait after the last one ends the line: 0.9 s in all."""
+CHECK_EVERY = 1.0
+"""Seconds between two looks at whether the line still leads to the right Redis."""
 SETUP = 0.8
 """Seconds to connect and subscribe."""
 FIRST_PAUSE = 0.05
@@ -29,34 +31,26 @@ LONGEST_PAUSE = 0.5
 """Seconds between attempts: doubling, from first to longest."""
 
 
-class Line(Protocol):
-    """What is used of a connection of redis-py, and all that must keep its meaning when that is updated."""
-
-    async def connect(self) -> None:
-        """Connect, log in, choose the database."""
-        ...
-
-    async def send_command(self, *words: str) -> None:
-        """Send one command."""
-        ...
-
-    async def read_response(self, *, timeout: float | None = None) -> Any:
-        """The next reply, or None after `timeout` seconds without a whole one; what came of it by then isn't lost."""
-        ...
-
-    async def disconnect(self, nowait: bool = False) -> None:
-        """Close, without waiting for the peer if `nowait`."""
-        ...
-
-
 class _Silent(Exception):
     """Nothing came, though it was asked for."""
 
 
-async def listen(connect: Callable[[], Line], channel: str, inbox: Inbox, *, on_restored: Callable[[], None]) -> None:
+class _Moved(Exception):
+    """Another Redis has taken over; nobody publishes on this one any more."""
+
+
+async def listen(
+    connect: Callable[[], Line],
+    channel: str,
+    inbox: Inbox,
+    *,
+    on_restored: Callable[[], None],
+    is_current: Callable[[Line], Awaitable[bool]],
+) -> None:
     """Put what comes in on the channel into the inbox, until cancelled.
 
-    `connect` makes a connection that isn't open yet. `on_restored` is called with every new beginning.
+    `connect` makes a connection that isn't open yet. `on_restored` is called with every new beginning. `is_current` is
+    asked now and then whether an open connection leads to where a new one would.
     """
     pause = FIRST_PAUSE
     while True:
@@ -65,9 +59,9 @@ async def listen(connect: Callable[[], Line], channel: str, inbox: Inbox, *, on_
                 pause = FIRST_PAUSE
                 inbox.put(Restored())
                 on_restored()
-                async for payload in _messages(line):
+                async for payload in _messages(line, is_current):
                     inbox.put(Message(payload))
-        except Exception as error:  # noqa: BLE001 - whatever it was: a listener that ends unseen would let revoked sessions live on
+        except Exception as error:  # noqa: BLE001 - whatever it is: if this ended unseen, revoked sessions would live on
             inbox.put(Lost(type(error).__name__.lstrip("_")))
         await asyncio.sleep(pause)
         pause = min(2 * pause, LONGEST_PAUSE)
@@ -86,11 +80,17 @@ async def _line(connection: Line, channel: str) -> AsyncIterator[Line]:
         await connection.disconnect(nowait=True)
 
 
-async def _messages(line: Line) -> AsyncIterator[bytes]:
+async def _messages(line: Line, is_current: Callable[[Line], Awaitable[bool]]) -> AsyncIterator[bytes]:
     # What counts are waits that were really waited, not the clock: a process that itself stood still for two seconds
     # finds the pong in its buffer and has missed nothing.
     silent = 0
+    now = asyncio.get_running_loop().time
+    check_at = now() + CHECK_EVERY
     while True:
+        if now() >= check_at:
+            if not await is_current(line):
+                raise _Moved
+            check_at = now() + CHECK_EVERY
         reply = await line.read_response(timeout=PING_EVERY)
         if reply is not None:
             silent = 0

@@ -1,0 +1,163 @@
+"""Lines to the Redis that an address leads to: who is asked for it, how a line is opened, and when it is given up.
+
+redis-py's own time limits and retries are switched off as far as they can be: it retries ten times by default, and its
+`socket_timeout` costs a task for each command. Whoever uses a line puts a deadline around all that it does with it;
+a command that is cut off closes its line. Nothing is connected before it is needed.
+
+This module knows of no keys and no commands but those that sentinels understand.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import ssl
+from collections.abc import Awaitable, Callable
+from typing import Any, Protocol
+
+from redis.asyncio import Connection, ConnectionPool, Redis, SSLConnection
+from redis.asyncio.retry import Retry
+from redis.asyncio.sentinel import (
+    Sentinel,
+    SentinelConnectionPool,
+    SentinelManagedConnection,
+    SentinelManagedSSLConnection,
+)
+from redis.backoff import NoBackoff
+from redis.exceptions import RedisError
+
+from hubgate.errors import OperatorFault
+from hubgate.store.address import Address, Login
+
+SENTINEL_DEADLINE = 0.25
+"""Seconds for one sentinel to answer, so that there is time to ask another."""
+
+ENCODING_ERRORS = "surrogatepass"
+"""Any Python text can be a key or a member, so that nothing raises half-way."""
+
+_KEEPALIVE = {socket.TCP_KEEPIDLE: 15, socket.TCP_KEEPINTVL: 3, socket.TCP_KEEPCNT: 3}  # seconds, seconds, times
+
+
+class Line(Protocol):
+    """What is used of one connection of redis-py, and all that must keep its meaning when that is updated."""
+
+    host: str
+    port: int
+
+    async def connect(self) -> None:
+        """Connect, log in, choose the database."""
+        ...
+
+    async def send_command(self, *words: str) -> None:
+        """Send one command."""
+        ...
+
+    async def read_response(self, *, timeout: float | None = None) -> Any:
+        """The next reply, or None after `timeout` seconds without a whole one; what came of it by then isn't lost."""
+        ...
+
+    async def disconnect(self, nowait: bool = False) -> None:
+        """Close, without waiting for the peer if `nowait`."""
+        ...
+
+
+class Connections:
+    """All lines of this process to one Redis. `most`: at once, those of `another` not counted. `deadline`: seconds."""
+
+    def __init__(self, address: Address, *, ca: str | None, most: int, deadline: float) -> None:
+        tls: dict[str, Any] = {"tls": _tls_context(ca)} if address.tls else {}
+        line = _TlsConnection if address.tls else Connection
+        options = _options(address.login, deadline) | tls | {"db": address.db, "max_connections": most}
+        self._deadline = deadline
+        self._sentinel: Sentinel | None = None
+        self._primary: Callable[[], Awaitable[tuple[str, int]]] | None = None
+        self._pool: Any  # redis-py leaves most of it untyped
+        if address.service:
+            self._sentinel = Sentinel([])  # type: ignore[no-untyped-call]  # redis-py leaves it untyped
+            asked = _options(address.sentinel_login, SENTINEL_DEADLINE) | {"socket_timeout": SENTINEL_DEADLINE} | tls
+            # Built here, since Sentinel would give them retries of its own and a TLS context for each.
+            self._sentinel.sentinels = [
+                Redis(connection_pool=ConnectionPool(connection_class=line, host=host, port=port, **asked))
+                for host, port in address.nodes
+            ]
+            managed = _SentinelTlsConnection if address.tls else SentinelManagedConnection
+            self._pool = SentinelConnectionPool(  # type: ignore[no-untyped-call]  # redis-py leaves it untyped
+                address.service, self._sentinel, connection_class=managed, **options
+            )
+            self._primary = self._pool.get_master_address
+        else:
+            host, port = address.nodes[0]
+            self._pool = ConnectionPool(connection_class=line, host=host, port=port, **options)
+        self._redis: Redis = Redis(connection_pool=self._pool)
+        self.execute: Callable[..., Awaitable[Any]] = self._redis.execute_command
+
+    def another(self) -> Line:
+        """A line of the caller's own, not open yet."""
+        line: Line = self._pool.make_connection()
+        return line
+
+    async def leads_to_primary(self, line: Line) -> bool:
+        """Whether sentinels still name the Redis that this line leads to; if not, no other line to it is kept either.
+
+        When an operator hands over to another Redis, sentinels leave the old one alone for some ten seconds, and it
+        takes every write: those would be lost.
+        """
+        if self._primary is None:
+            return True
+        try:
+            async with asyncio.timeout(self._deadline):
+                primary = await self._primary()
+        except (RedisError, OSError):
+            return True  # sentinels that know nothing don't make a Redis that answers any worse
+        if primary == (line.host, line.port):
+            return True
+        await self._pool.disconnect(inuse_connections=False)
+        await self._pool.update_active_connections_for_reconnect()
+        return False
+
+    async def close(self) -> None:
+        """Close all lines but those of `another`."""
+        await self._redis.aclose(close_connection_pool=True)
+        if self._sentinel is not None:
+            await self._sentinel.aclose()
+
+
+class _OurTls:
+    """Before one of redis-py's TLS connections: all share one context, instead of reading the authorities for each."""
+
+    def __init__(self, *, tls: ssl.SSLContext, **options: Any) -> None:
+        super().__init__(**options)
+        self.ssl_context.context = tls  # type: ignore[attr-defined]  # of the class that this one is mixed into
+
+
+class _TlsConnection(_OurTls, SSLConnection):
+    pass
+
+
+class _SentinelTlsConnection(_OurTls, SentinelManagedSSLConnection):
+    pass
+
+
+def _options(login: Login, deadline: float) -> dict[str, Any]:
+    return {
+        "username": login.username or None,
+        "password": login.password or None,
+        "encoding_errors": ENCODING_ERRORS,
+        "protocol": 2,
+        "driver_info": None,
+        "retry": Retry(NoBackoff(), 0),
+        "socket_timeout": None,
+        "socket_connect_timeout": deadline,
+        # A peer that vanished without a word is noticed while nobody waits for it.
+        "socket_keepalive": True,
+        "socket_keepalive_options": _KEEPALIVE,
+    }
+
+
+def _tls_context(ca: str | None) -> ssl.SSLContext:
+    try:
+        return ssl.create_default_context(cafile=ca or None)
+    except OSError as error:  # ssl.SSLError is one
+        raise OperatorFault(
+            "store_ca", f"store.ca can't be used: {ca} is not a readable file of PEM certificates."
+        ) from error
