@@ -104,7 +104,7 @@ def test_a_missing_claim_is_told_by_its_name() -> None:
     with pytest.raises(ClientFault) as caught:
         identity_from_claims({"iss": ISSUER, "sub": "1"}, usernames=UsernamePolicy(claim="upn"), groups_claim="groups")
     assert caught.value.code == "username_refused"
-    assert "upn" in caught.value.evidence["why"]
+    assert "upn" in caught.value.evidence["reason"]
 
 
 @pytest.mark.parametrize("claim", ["iss", "sub", "preferred_username", "name", "email"])

@@ -197,7 +197,7 @@ def _lowered(domains: Iterable[str]) -> set[str]:
 
 
 def _refused(why: str) -> ClientFault:
-    return ClientFault("username_refused", f"no username for this site: {why}", status=403, evidence={"why": why})
+    return ClientFault("username_refused", f"no username for this site: {why}", status=403, evidence={"reason": why})
 
 
 def _malformed(claim: str) -> ClientFault:
@@ -210,4 +210,4 @@ def _malformed(claim: str) -> ClientFault:
 
 
 def _not_allowed(why: str, key: str) -> ClientFault:
-    return ClientFault("login_not_allowed", why, status=403, evidence={"why": why, "key": key})
+    return ClientFault("login_not_allowed", why, status=403, evidence={"reason": why, "key": key})

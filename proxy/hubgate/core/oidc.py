@@ -301,7 +301,7 @@ def check_id_token(
     """What an ID token with a good signature proves about the login. `now`: seconds since the epoch.
 
     Raises ProviderFault `id_token_refused` when it isn't ours, isn't valid or isn't well-formed; ClientFault
-    `second_factor_missing`, 403, when it is all that and the login was weaker than demanded.
+    `second_factor_missing`, 403, with `evidence["subject"]`, when it is all that but the login was weaker than asked.
     """
     for typ in (header.get("typ"), claims.get("typ")):
         if typ is not None and str(typ).lower() not in _ID_TOKEN_TYPES:
@@ -372,9 +372,9 @@ def _proof(claims: Mapping[str, object], expect: Expectations, now: int) -> Proo
     if auth_time > now + expect.skew:
         raise _refused("auth_time_future")
     if expect.acr is not None and acr != expect.acr:
-        raise _weak("acr")
+        raise _weak("acr", claims)
     if expect.amr and set(expect.amr).isdisjoint(amr):
-        raise _weak("amr")
+        raise _weak("amr", claims)
     # A missing auth_time is 0 and thereby stale.
     if expect.max_age is not None and now - auth_time > expect.max_age + expect.skew:
         raise _refused("auth_time_stale")
@@ -385,10 +385,11 @@ def _refused(reason: str) -> ProviderFault:
     return ProviderFault("id_token_refused", f"the ID token was refused: {reason}", evidence={"reason": reason})
 
 
-def _weak(reason: str) -> ClientFault:
+def _weak(reason: str, claims: Mapping[str, object]) -> ClientFault:
+    # Who it was is known by now, and whoever can lead them to a second factor needs to know.
     return ClientFault(
         "second_factor_missing",
         f"the login was weaker than this site demands: {reason}",
         status=403,
-        evidence={"reason": reason},
+        evidence={"reason": reason, "subject": str(claims["sub"])},
     )
