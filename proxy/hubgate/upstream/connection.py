@@ -1,13 +1,24 @@
 """One connection to a hub, and the pool of those that wait for the next request.
 
-(The engine is being written; the public names below are settled.)
+A connection reads ahead only a little, says when it is lost, and knows one deadline. The pool hands out what is
+certainly unused, counts time once per tick for all of them (a timer per request would cost as much as parsing the
+answer), and drops a waiting connection on which the hub says anything: an answer that nobody asked for must not meet
+the next user's request. What a message is, and whose request it answers, is http.py's business.
 """
 
 from __future__ import annotations
 
+import asyncio
+import ssl
 from dataclasses import dataclass
+from typing import cast
+from urllib.parse import urlsplit
 
 from hubgate.core.site import Upstream
+from hubgate.errors import OperatorFault, UpstreamFault
+
+READ_AHEAD = 256 * 1024
+"""Bytes that may wait for a slow client before the hub's socket is no longer read."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,15 +37,293 @@ class Timeouts:
     stall: float = 120.0
     keep_alive: float = 4.0
 
+    @property
+    def tick(self) -> float:
+        """How often deadlines are looked at: a limit is kept within a quarter of itself, a second at most."""
+        limits = [limit for limit in (self.head, self.idle, self.keep_alive) if limit > 0]
+        return min(1.0, max(0.01, min(limits, default=4.0) / 4))
+
+
+class Connection(asyncio.Protocol):
+    """One TCP or TLS connection to a hub. Carries one request at a time."""
+
+    __slots__ = (
+        "_chunks",
+        "_paused",
+        "_pool",
+        "_reader",
+        "_room",
+        "_size",
+        "deadline",
+        "error",
+        "expired",
+        "idle_since",
+        "lost",
+        "reused",
+        "transport",
+        "waiting",
+    )
+
+    transport: asyncio.Transport
+
+    def __init__(self, pool: ConnectionPool) -> None:
+        self._pool = pool
+        self._chunks: list[bytes] = []
+        self._size = 0
+        self._paused = False
+        self._reader: asyncio.Future[None] | None = None
+        self._room: asyncio.Future[None] | None = None
+        self.deadline = 0.0
+        self.expired = False
+        self.lost = False
+        self.error: Exception | None = None
+        self.reused = False
+        self.waiting = False
+        self.idle_since = 0.0
+
+    def __repr__(self) -> str:
+        state = "lost" if self.lost else "waiting" if self.waiting else "in use"
+        return f"Connection({self._pool.upstream.name!r}, {state}, {self._size} bytes unread, error={self.error!r})"
+
+    # What asyncio calls.
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self.transport = cast(asyncio.Transport, transport)
+        self._pool.watch(self)
+
+    def data_received(self, data: bytes) -> None:
+        if self.waiting:
+            self.abort()
+            return
+        self._chunks.append(data)
+        self._size += len(data)
+        if self._size > READ_AHEAD and not self._paused:
+            self._paused = True
+            self.transport.pause_reading()
+        reader = self._reader
+        if reader is not None:
+            self._reader = None
+            if not reader.done():
+                reader.set_result(None)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self.lost = True
+        self.error = exc
+        self._pool.forget(self)
+        for waiter in (self._reader, self._room):
+            if waiter is not None and not waiter.done():
+                waiter.set_result(None)
+        self._reader = self._room = None
+
+    def pause_writing(self) -> None:
+        self._room = asyncio.get_running_loop().create_future()
+
+    def resume_writing(self) -> None:
+        room, self._room = self._room, None
+        if room is not None and not room.done():
+            room.set_result(None)
+
+    # What an exchange calls.
+
+    async def read(self) -> bytes:
+        """Whatever has arrived; `b""` when the connection is lost and everything before that has been read."""
+        if not self._chunks:
+            if self.lost:
+                return b""
+            self._resume()
+            self._reader = asyncio.get_running_loop().create_future()
+            await self._reader
+            if not self._chunks:
+                return b""
+        return self.take()
+
+    def take(self) -> bytes:
+        """Whatever has arrived, without waiting."""
+        chunks = self._chunks
+        data = chunks[0] if len(chunks) == 1 else b"".join(chunks)
+        self._chunks = []
+        self._size = 0
+        self._resume()
+        return data
+
+    def _resume(self) -> None:
+        if self._paused:
+            self._paused = False
+            self.transport.resume_reading()
+
+    @property
+    def unread(self) -> bool:
+        """Whether bytes have arrived that nobody has read."""
+        return self._size > 0
+
+    def write(self, data: bytes) -> None:
+        """Send, buffering; silently nothing once the connection is lost."""
+        if not self.lost:
+            self.transport.write(data)
+
+    async def drain(self) -> None:
+        """Wait until the hub takes bytes again, or is gone."""
+        if self._room is not None:
+            await self._room
+
+    def due_in(self, seconds: float) -> None:
+        """The next sign of the hub is due in so many seconds; 0: whenever it likes."""
+        self.deadline = asyncio.get_running_loop().time() + seconds if seconds else 0.0
+
+    def expire(self) -> None:
+        """Its deadline has passed."""
+        self.expired = True
+        self.abort()
+
+    def abort(self) -> None:
+        """End it at once; what is unsent or unread is lost."""
+        self.transport.abort()
+
 
 class ConnectionPool:
-    """The connections to one upstream."""
+    """The connections to one upstream: those in use are watched, those that wait are handed out, newest first.
+
+    Belongs to the event loop in which it is first used. Raises `OperatorFault` when certificates can't be read.
+    """
 
     def __init__(self, upstream: Upstream, *, limits: Timeouts | None = None, max_idle: int = 64) -> None:
         self.upstream = upstream
         self.limits = limits or Timeouts()
         self.max_idle = max_idle
+        parts = urlsplit(upstream.url)
+        self._secure = parts.scheme == "https"
+        self._host = parts.hostname or ""
+        self._port = parts.port or (443 if self._secure else 80)
+        self._context = _tls(upstream) if self._secure else None
+        self._open: set[Connection] = set()
+        self._waiting: list[Connection] = []
+        self._ticking: asyncio.TimerHandle | None = None
+        self._closed = False
+
+    def __repr__(self) -> str:
+        return f"ConnectionPool({self.upstream.name!r}, {len(self._open)} open, {len(self._waiting)} waiting)"
+
+    def __len__(self) -> int:
+        return len(self._open)
+
+    @property
+    def waiting(self) -> int:
+        """How many connections wait for a request."""
+        return len(self._waiting)
+
+    def take(self, *, repeatable: bool) -> Connection | None:
+        """A waiting connection, or None.
+
+        The hub may be closing it in this very moment. A request that can't be repeated gets only one that was used a
+        moment ago, for which that is unlikely (RFC 9112, 9.3.1: it would have to fail).
+        """
+        waiting = self._waiting
+        if not waiting:
+            return None
+        limit = self.limits.keep_alive if repeatable else self.limits.keep_alive / 2
+        oldest = asyncio.get_running_loop().time() - limit
+        while waiting:
+            connection = waiting[-1]
+            if connection.transport.is_closing():
+                waiting.pop()
+                continue
+            if connection.idle_since < oldest:
+                return None  # and all the others are older still: the next tick closes them
+            waiting.pop()
+            connection.waiting = False
+            connection.reused = True
+            return connection
+        return None
+
+    async def connect(self) -> Connection:
+        """A new connection. Raises `UpstreamFault` `upstream_unreachable`, always repeatable: nothing was sent."""
+        loop = asyncio.get_running_loop()
+        limit = self.limits.connect or None
+        try:
+            async with asyncio.timeout(limit):
+                _, connection = await loop.create_connection(
+                    lambda: Connection(self),
+                    self._host,
+                    self._port,
+                    ssl=self._context,
+                    server_hostname=self._host if self._secure else None,
+                    ssl_handshake_timeout=limit if self._secure else None,
+                )
+        except TimeoutError as error:
+            raise self.fault(
+                "upstream_unreachable", f"no connection within {limit} s", status=504, repeatable=True
+            ) from error
+        except OSError as error:  # refused, unresolvable, unroutable, a certificate that doesn't verify
+            raise self.fault("upstream_unreachable", f"no connection: {error}", repeatable=True) from error
+        return connection
+
+    def watch(self, connection: Connection) -> None:
+        """It is open: from now on its deadline counts."""
+        self._open.add(connection)
+        if self._ticking is None:
+            self._ticking = asyncio.get_running_loop().call_later(self.limits.tick, self._tick)
+
+    def release(self, connection: Connection) -> None:
+        """Its exchange is over, and both sides agree where the answer ended."""
+        if (
+            self._closed
+            or connection.unread
+            or len(self._waiting) >= self.max_idle
+            or self.limits.keep_alive <= 0
+            or connection.transport.is_closing()
+        ):
+            connection.abort()
+            return
+        connection.waiting = True
+        connection.deadline = 0.0
+        connection.idle_since = asyncio.get_running_loop().time()
+        self._waiting.append(connection)
+
+    def forget(self, connection: Connection) -> None:
+        """It is lost, or became a tunnel. A waiting one leaves the list when its turn comes."""
+        self._open.discard(connection)
+
+    def fault(self, code: str, message: str, *, status: int | None = None, repeatable: bool = False) -> UpstreamFault:
+        """A fault of this upstream."""
+        evidence = {"upstream": self.upstream.name}
+        return UpstreamFault(code, message, status=status, repeatable=repeatable, evidence=evidence)
 
     def close(self) -> None:
-        """Close idle connections now and those in use when their answer is complete."""
-        raise NotImplementedError
+        """Close waiting connections now, and those in use when their answer is complete."""
+        self._closed = True
+        for connection in self._waiting:
+            connection.abort()
+        self._waiting.clear()
+
+    def _tick(self) -> None:
+        """Once per tick: end what is overdue, drop what waited too long. Stops when nothing is open."""
+        loop = asyncio.get_running_loop()
+        now = loop.time()
+        oldest = now - self.limits.keep_alive
+        still = []
+        for connection in self._waiting:
+            if connection.idle_since < oldest or connection.transport.is_closing():
+                connection.abort()
+            else:
+                still.append(connection)
+        self._waiting = still
+        for connection in list(self._open):
+            if 0.0 < connection.deadline < now:
+                connection.expire()
+        self._ticking = loop.call_later(self.limits.tick, self._tick) if self._open else None
+
+
+def _tls(upstream: Upstream) -> ssl.SSLContext:
+    """Verifying, with the site's own authority and our certificate where they are configured."""
+    try:
+        context = ssl.create_default_context(cafile=upstream.ca or None)
+        if upstream.certificate:
+            context.load_cert_chain(upstream.certificate, upstream.key or None)
+    except OSError as error:  # ssl.SSLError is one
+        raise OperatorFault(
+            "upstream_certificates",
+            f"{upstream.name}: ca, certificate or key can't be read: {error}",
+            evidence={"upstream": upstream.name},
+        ) from error
+    context.set_alpn_protocols(["http/1.1"])
+    return context

@@ -1,123 +1,251 @@
-"""The browser's connection: everything that hubgate asks of aiohttp beyond its documentation, in one place.
+"""One request of a browser, as the engine needs it: everything that is asked of aiohttp beyond its documentation.
 
-(The engine is being written; the public names below are settled.)
+aiohttp parses requests, keeps connections alive and runs our own pages; answers of hubs go past it, straight into the
+client's transport, because building them as responses would cost more than all the rest. The seams that this needs are
+used here and, for connections and listening, in listener.py; nowhere else. tests/upstream/test_wire_canary.py says
+which of them an update has moved:
+
+- `RequestHandler`: `transport`, `writing_paused`, `set_parser`, `connection_lost`;
+- `BaseRequest`: `raw_path`, `content`, `writer.drain`, and, private, `_message` and `_protocol`;
+- what the server's loop asks of a response: `prepare`, `write_eof`, `keep_alive`.
+
+It doesn't know what is forwarded where, nor who asks.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
+import re
+from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 
-from aiohttp import web
+from aiohttp import http_parser, web
 
-from hubgate.upstream.http import Answer
+from hubgate.errors import ClientFault, OperatorFault
+from hubgate.upstream.message import Answer
+from hubgate.web.listener import BrowserConnection, FrontRunner, Handler, Listener, front_runner
 
-Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+__all__ = [
+    "ClientConnection",
+    "FrontRunner",
+    "Handler",
+    "Listener",
+    "RequestFraming",
+    "front_runner",
+    "raw_target",
+    "request_framing",
+    "require_c_parser",
+]
 
 
 @dataclass(frozen=True, slots=True)
 class RequestFraming:
     """How the client's request is framed, checked: the same names as in `UpstreamRequest`."""
 
-    length: int | None
-    chunked: bool
-    upgrade: bool
-    expect_continue: bool
+    length: int | None = None
+    chunked: bool = False
+    upgrade: bool = False
+    expect_continue: bool = False
 
 
-class ClientConnection:
-    """The client's end of one request (implements `upstream.http.Downstream`)."""
-
-    __slots__ = ("_protocol", "_request")
-
-    def __init__(self, request: web.BaseRequest) -> None:
-        self._request = request
-        self._protocol = request.protocol
-
-    @property
-    def transport(self) -> asyncio.Transport | None:
-        raise NotImplementedError
-
-    @property
-    def writing_paused(self) -> bool:
-        raise NotImplementedError
-
-    @property
-    def http10(self) -> bool:
-        raise NotImplementedError
-
-    @property
-    def keep_alive(self) -> bool:
-        raise NotImplementedError
-
-    @property
-    def method(self) -> str:
-        raise NotImplementedError
-
-    def write(self, data: bytes) -> None:
-        raise NotImplementedError
-
-    async def drain(self) -> None:
-        raise NotImplementedError
-
-    def body(self) -> AsyncIterator[bytes]:
-        raise NotImplementedError
-
-    def watch(self, gone: Callable[[], None] | None) -> None:
-        raise NotImplementedError
-
-    def abort(self) -> None:
-        raise NotImplementedError
-
-    def detach(self) -> tuple[asyncio.Transport, bytes]:
-        raise NotImplementedError
-
-    def finished(self, answer: Answer) -> web.StreamResponse:
-        """What aiohttp wants back when everything is already on the wire (also after `Aborted`: `aborted()`)."""
-        raise NotImplementedError
-
-    def aborted(self) -> web.StreamResponse:
-        """What aiohttp wants back when there is nobody left to answer."""
-        raise NotImplementedError
+_NO_BODY = RequestFraming()
+_DIGITS = re.compile(r"[0-9]{1,18}", re.ASCII)
 
 
 def raw_target(request: web.BaseRequest) -> str:
-    """The request target exactly as it was sent (surrogate-escaped): what is decided on and sent on."""
-    raise NotImplementedError
+    """The request target exactly as it was sent (surrogate-escaped): what is decided on and sent on. `path`, `path_qs`
+    and `url` have been rewritten by yarl."""
+    return request.raw_path
 
 
 def request_framing(request: web.BaseRequest) -> RequestFraming:
     """How the request's body is framed and whether it is a WebSocket handshake.
 
-    Raises `ClientFault`: `method_refused` (405: CONNECT, TRACE), `framing_malformed` (400; 501 for transfer codings
-    other than chunked), `upgrade_malformed` (400: a WebSocket handshake with a body, not by GET, over HTTP/1.0, with
-    several or no keys).
+    llhttp has refused what has two readings; this refuses what has one reading that we can't pass on. Raises
+    `ClientFault`: `method_refused` (405: CONNECT, TRACE), `framing_malformed` (400; 501 for transfer codings other
+    than chunked), `expectation_refused` (417), `upgrade_malformed` (400: a WebSocket handshake with a body, not by GET,
+    over HTTP/1.0, with several or no keys).
     """
-    raise NotImplementedError
+    message = request._message
+    headers = message.headers
+    if message.method in {"CONNECT", "TRACE"}:
+        raise ClientFault("method_refused", f"{message.method} is not for a gateway", status=405)
+    length = headers.get("Content-Length")
+    chunked = "Transfer-Encoding" in headers
+    upgrade = bool(message.upgrade) and headers.get("Upgrade", "").lower() == "websocket"
+    if length is None and not chunked and not upgrade:
+        return _NO_BODY
+    http10 = message.version.minor == 0
+    if chunked:
+        codings = headers.getall("Transfer-Encoding")
+        if length is not None or http10:
+            raise ClientFault("framing_malformed", "Transfer-Encoding with Content-Length, or over HTTP/1.0")
+        if len(codings) != 1 or codings[0].lower() != "chunked":
+            raise ClientFault("framing_malformed", "a transfer coding other than chunked", status=501)
+    if length is not None and not _DIGITS.fullmatch(length):
+        raise ClientFault("framing_malformed", "Content-Length is not a number")
+    size = None if length is None else int(length)
+    if upgrade:
+        if message.method != "GET" or http10 or chunked or size:
+            raise ClientFault("upgrade_malformed", "a WebSocket handshake is a GET without a body over HTTP/1.1")
+        if len(headers.getall("Upgrade")) != 1 or len(headers.getall("Sec-WebSocket-Key", ())) != 1:
+            raise ClientFault("upgrade_malformed", "a WebSocket handshake has one Upgrade and one Sec-WebSocket-Key")
+        return RequestFraming(upgrade=True)
+    expect = headers.get("Expect")
+    if expect is not None and expect.lower() != "100-continue":
+        raise ClientFault("expectation_refused", "only 100-continue can be expected", status=417)
+    return RequestFraming(size, chunked, expect_continue=expect is not None and not http10)
+
+
+class _Early:
+    """Takes what the client sent behind its handshake; in the place where aiohttp would put its WebSocket reader."""
+
+    __slots__ = ("data",)
+
+    def __init__(self) -> None:
+        self.data = b""
+
+    def feed_data(self, data: bytes) -> tuple[bool, bytes]:
+        self.data += data
+        return False, b""
+
+    def feed_eof(self) -> None:
+        """The connection is lost, as far as aiohttp knows."""
+
+
+class _Written(web.StreamResponse):
+    """What aiohttp wants back when everything is on the wire already. Two of them serve all requests."""
+
+    def __init__(self, *, keep_alive: bool) -> None:
+        super().__init__()
+        self._kept = keep_alive
+
+    @property
+    def keep_alive(self) -> bool | None:
+        """Whether the connection may carry another request."""
+        return self._kept
+
+    async def prepare(self, request: web.BaseRequest) -> None:
+        """Nothing is left to be sent."""
+
+    async def write_eof(self, data: bytes = b"") -> None:
+        """Nothing is left to be sent."""
+
+
+_KEEP = _Written(keep_alive=True)
+_CLOSE = _Written(keep_alive=False)
+
+
+class ClientConnection:
+    """The client's end of one request (implements `upstream.http.Downstream`).
+
+    Only for requests that came in by `front_runner`.
+    """
+
+    __slots__ = ("_protocol", "_request", "_transport", "method")
+
+    def __init__(self, request: web.BaseRequest) -> None:
+        protocol = request._protocol
+        if not isinstance(protocol, BrowserConnection):
+            raise TypeError("a request of another server than front_runner's")
+        self._request = request
+        self._protocol = protocol
+        self._transport = protocol.transport
+        self.method = request._message.method
+
+    @property
+    def transport(self) -> asyncio.Transport | None:
+        """None once the client is gone."""
+        return self._protocol.transport
+
+    @property
+    def writing_paused(self) -> bool:
+        """Whether the client's socket is full."""
+        return self._protocol.writing_paused
+
+    @property
+    def http10(self) -> bool:
+        """Whether the request was HTTP/1.0: no chunked body, no 1xx."""
+        return bool(self._request._message.version.minor == 0)
+
+    @property
+    def keep_alive(self) -> bool:
+        """Whether the client wants the connection kept, and we can keep it."""
+        return not self._request._message.should_close and not self._protocol.retiring
+
+    def write(self, data: bytes) -> None:
+        """Send, buffering; silently nothing once the client is gone."""
+        transport = self._protocol.transport
+        if transport is not None:
+            transport.write(data)
+
+    async def drain(self) -> None:
+        """Wait until there is room again. Raises ConnectionError when the client is gone."""
+        await self._request.writer.drain()
+
+    def ready_body(self) -> bytes | None:
+        """The whole body if it is here already."""
+        content = self._request.content
+        if content.exception() is not None or not content.is_eof():
+            return None
+        return content.read_nowait(-1)
+
+    async def body(self) -> AsyncIterator[bytes]:
+        """The request's body as it arrives. Raises ConnectionError when the client leaves, `ClientFault` when the body
+        is malformed."""
+        content = self._request.content
+        while True:
+            try:
+                data = await content.readany()
+            except Exception as error:
+                if self._protocol.transport is None:
+                    raise ConnectionResetError("the client left") from error
+                if isinstance(error, web.RequestPayloadError):
+                    raise ClientFault("body_malformed", "the body's framing is broken") from error
+                raise
+            if not data:
+                return
+            yield data
+
+    def watch(self, gone: Callable[[], None] | None) -> None:
+        """Call `gone` at once when the client's connection is lost; None ends it."""
+        self._protocol.gone = gone
+
+    def abort(self) -> None:
+        """Reset the client's connection."""
+        if self._transport is not None:
+            self._transport.abort()
+
+    def detach(self) -> tuple[asyncio.Transport, bytes]:
+        """Take the transport away from the server for good; with the bytes that the client sent after its request.
+
+        For aiohttp this connection is lost from now on, which frees request, parser and handler while the tunnel lives.
+        """
+        protocol = self._protocol
+        transport = protocol.transport
+        if transport is None:
+            raise ConnectionResetError("the client left")
+        early = _Early()
+        protocol.set_parser(early)  # type: ignore[arg-type]  # any object with feed_data and feed_eof will do
+        protocol.transport = None  # else it would be closed with the rest
+        protocol.connection_lost(None)
+        return transport, early.data
+
+    def finished(self, answer: Answer) -> web.StreamResponse:
+        """What aiohttp wants back after `exchange`."""
+        return _KEEP if answer.keep_alive else _CLOSE
+
+    def aborted(self) -> web.StreamResponse:
+        """What aiohttp wants back after `Aborted`: nobody is left to answer."""
+        self.abort()
+        return _CLOSE
 
 
 def require_c_parser() -> None:
     """Raise `OperatorFault` when aiohttp runs its pure-Python parser, which is laxer than the one in C."""
-    raise NotImplementedError
-
-
-async def front_runner(
-    pages: web.Application,
-    front: Callable[[web.Request, Handler], Awaitable[web.StreamResponse]],
-    *,
-    header_timeout: float = 10.0,
-    keepalive_timeout: float = 75.0,
-    max_line_size: int = 16 * 1024,
-    max_field_size: int = 16 * 1024,
-    max_headers: int = 128,
-    shutdown_timeout: float = 30.0,
-) -> web.BaseRunner:
-    """A runner that is set up: make sites of it (`web.SockSite(runner, sock, ssl_context=…)`), end it with `cleanup()`.
-
-    `front(request, pages)` sees every request first and awaits `pages(request)` for what is not forwarded: `pages` is
-    an ordinary application, with its middlewares, start-up and clean-up. `cleanup()` stops listening, lets requests in
-    flight end within `shutdown_timeout` seconds, closes kept-alive connections, then ends the application. It knows
-    nothing about tunnels: whoever holds them closes them.
-    """
-    raise NotImplementedError
+    if http_parser.HttpRequestParser is http_parser.HttpRequestParserPy:
+        raise OperatorFault(
+            "aiohttp_without_c",
+            "aiohttp's C extension is missing (AIOHTTP_NO_EXTENSIONS, or a build without it); its parser in Python "
+            "lets requests pass that have two readings. Install aiohttp from a wheel.",
+        )

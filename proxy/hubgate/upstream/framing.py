@@ -1,0 +1,321 @@
+"""Where an answer ends, and whether it may be believed.
+
+Every answer of a hub comes past here, because behind a hub stand notebook servers that anybody may have written, and
+because the next user's answer travels on the same connection. `httptools` (llhttp, strict) judges every head and every
+chunk; what it leaves open is decided here, and whatever has two readings (RFC 9112, 6.3 and 11.2) is refused. Bytes
+beyond the end of a message are never handed out: a body says `clean` only when it ended exactly where the bytes did.
+
+Bytes in, bytes out: nothing in here knows sockets, clients or time.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import re
+from dataclasses import dataclass
+from enum import Enum, auto
+from typing import Protocol
+
+import httptools
+
+MAX_HEAD = 64 * 1024
+"""Bytes of one head. JupyterHub's largest (cookies and a policy) stay below 4 KiB."""
+MAX_INTERIM = 16
+"""1xx answers in front of one final answer, RFC 9110, 15.2; more is a flood."""
+
+
+class MalformedAnswer(ValueError):
+    """The hub's answer is no HTTP/1.x message, or one with two readings. The text quotes nothing of it."""
+
+
+_BODILESS = frozenset({204, 304})
+
+
+class _Field(Enum):
+    END_TO_END = auto()
+    LENGTH = auto()
+    CODING = auto()
+    CONNECTION = auto()
+    UPGRADE = auto()
+    ACCEPT = auto()
+    HOP = auto()
+
+
+_FIELDS = {
+    b"content-length": _Field.LENGTH,
+    b"transfer-encoding": _Field.CODING,
+    b"connection": _Field.CONNECTION,
+    b"upgrade": _Field.UPGRADE,
+    b"sec-websocket-accept": _Field.ACCEPT,
+    # RFC 9110, 7.6.1, and what older proxies knew; trailers are not passed on, so they aren't announced either.
+    b"keep-alive": _Field.HOP,
+    b"proxy-connection": _Field.HOP,
+    b"proxy-authenticate": _Field.HOP,
+    b"proxy-authentication-info": _Field.HOP,
+    b"te": _Field.HOP,
+    b"trailer": _Field.HOP,
+}
+_SPELLINGS_MAX = 1024
+_spellings: dict[bytes, _Field] = {}
+
+
+def _field(name: bytes) -> _Field:
+    """What a field name as it was spelled means; remembered, which saves a third of the loop. Bounded: hubs choose."""
+    kind = _FIELDS.get(name.lower(), _Field.END_TO_END)
+    if len(_spellings) >= _SPELLINGS_MAX:
+        _spellings.clear()
+    _spellings[name] = kind
+    return kind
+
+
+@dataclass(slots=True)
+class AnswerHead:
+    """A head that may be believed.
+
+    `reason`: the rest of the status line, with the blank before it. `lines`: end-to-end fields as they came, without
+    CRLF. `length`: Content-Length. `keep_alive`: whether the hub will take another request on this connection, given
+    that the answer ends where it says.
+    """
+
+    status: int
+    reason: bytes
+    lines: list[bytes]
+    length: int | None
+    chunked: bool
+    keep_alive: bool
+    upgrade: tuple[bytes, ...] = ()
+    upgrading: bool = False
+    accept: tuple[bytes, ...] = ()
+
+    @property
+    def interim(self) -> bool:
+        """Whether another head follows, RFC 9110, 15.2."""
+        return self.status < 200 and self.status != 101
+
+    def has_body(self, method: str) -> bool:
+        """RFC 9112, 6.3, rules 1 and 2."""
+        return method != "HEAD" and self.status >= 200 and self.status not in _BODILESS
+
+
+class _HeadWitness:
+    """What llhttp saw in the bytes that we took for one head."""
+
+    __slots__ = ("begun", "complete", "strayed")
+
+    def __init__(self) -> None:
+        self.begun = 0
+        self.complete = False
+        self.strayed = False
+
+    def on_message_begin(self) -> None:
+        self.begun += 1
+
+    def on_headers_complete(self) -> None:
+        self.complete = True
+
+    def on_body(self, _data: bytes) -> None:
+        self.strayed = True
+
+
+_STATUS_LINE = re.compile(rb"HTTP/1\.([01]) ([1-9][0-9][0-9])((?: [\t\x20-\x7e\x80-\xff]*)?)")
+_DIGITS = re.compile(rb"[0-9]{1,18}")
+
+
+def parse_head(head: bytes) -> AnswerHead:
+    """The head in `head`, which ends with the first empty line. Raises `MalformedAnswer`."""
+    witness = _HeadWitness()
+    try:
+        httptools.HttpResponseParser(witness).feed_data(head)
+    except httptools.HttpParserUpgrade:
+        pass  # llhttp's word for a 101; whether it was asked for is not decided here
+    except httptools.HttpParserError as error:
+        # A 101 without `Upgrade` ends here too: no switch is named, so none may follow.
+        raise MalformedAnswer(str(error)) from error
+    if not witness.complete or witness.strayed or witness.begun != 1:
+        raise MalformedAnswer("the head does not end where its empty line is")
+    lines = head[:-4].split(b"\r\n")
+    match = _STATUS_LINE.fullmatch(lines[0])
+    if match is None:
+        raise MalformedAnswer("not an HTTP/1.x status line")
+    minor, digits, reason = match.groups()
+    status = int(digits)
+
+    length: int | None = None
+    chunked = False
+    named: set[bytes] = set()
+    upgrade: tuple[bytes, ...] = ()
+    accept: tuple[bytes, ...] = ()
+    kept = []
+    for line in lines[1:]:
+        name = line[: line.find(b":")]
+        kind = _spellings.get(name) or _field(name)
+        if kind is _Field.END_TO_END:
+            kept.append(line)
+            continue
+        value = line[len(name) + 1 :].strip(b" \t")
+        if kind is _Field.LENGTH:
+            if length is not None or not _DIGITS.fullmatch(value):
+                raise MalformedAnswer("several or malformed Content-Length")
+            length = int(value)
+        elif kind is _Field.CODING:
+            if chunked or value.lower() != b"chunked" or minor == b"0":
+                raise MalformedAnswer("a Transfer-Encoding other than one chunked")
+            chunked = True
+        elif kind is _Field.CONNECTION:
+            named |= {token.strip(b" \t") for token in value.lower().split(b",")}
+        elif kind is _Field.UPGRADE:
+            upgrade += (value.lower(),)
+        elif kind is _Field.ACCEPT:
+            accept += (value,)
+            kept.append(line)
+    if chunked and length is not None:
+        raise MalformedAnswer("Content-Length with Transfer-Encoding")
+    if named - _HARMLESS:
+        # RFC 9110, 7.6.1: what `Connection` names is for this hop.
+        kept = [line for line in kept if line[: line.find(b":")].lower() not in named]
+    keep_alive = b"close" not in named and (minor == b"1" or b"keep-alive" in named)
+    return AnswerHead(status, reason, kept, length, chunked, keep_alive, upgrade, b"upgrade" in named, accept)
+
+
+def check_beginning(data: bytes) -> None:
+    """That `data`, which has no empty line yet, can still become a head. Raises `MalformedAnswer`, so that a hub which
+    talks something else is told at once and not after the time limit."""
+    if not data.startswith(b"HTTP/1."[: len(data)]):
+        raise MalformedAnswer("not an HTTP/1.x status line")
+    if len(data) >= MAX_HEAD:
+        raise MalformedAnswer(f"a head of more than {MAX_HEAD} bytes")
+    if data.count(b"\n") != data.count(b"\r\n"):
+        raise MalformedAnswer("a line that ends without CR")
+
+
+_HARMLESS = frozenset({b"close", b"keep-alive", b"upgrade", b""})
+
+_WEBSOCKET_GUID = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"  # RFC 6455, 1.3
+_WEBSOCKET_KEY = re.compile(rb"(?im)^sec-websocket-key:[ \t]*([^\r\n]*?)[ \t]*\r$")
+
+
+def check_switch(head: AnswerHead, request_head: bytes) -> None:
+    """That a 101 is the answer to this very WebSocket handshake (RFC 6455, 4.1). Raises `MalformedAnswer`."""
+    keys = _WEBSOCKET_KEY.findall(request_head)
+    if len(keys) != 1:
+        raise MalformedAnswer("a 101 to a handshake without one key")
+    if head.upgrade != (b"websocket",) or not head.upgrading or head.length is not None or head.chunked:
+        raise MalformedAnswer("a 101 to another protocol than websocket")
+    expected = base64.b64encode(hashlib.sha1(keys[0] + _WEBSOCKET_GUID, usedforsecurity=False).digest())
+    if head.accept != (expected,):
+        raise MalformedAnswer("a 101 with a wrong Sec-WebSocket-Accept")
+
+
+LAST_CHUNK = b"0\r\n\r\n"
+
+
+def chunk(data: bytes) -> bytes:
+    """`data` as one chunk; empty stays empty, since an empty chunk would end the body."""
+    return b"%x\r\n%b\r\n" % (len(data), data) if data else b""
+
+
+class Body(Protocol):
+    """The body of one answer while it arrives.
+
+    `done`: its end has been seen. `clean`: and nothing came after it. `until_close`: only the connection's end ends it.
+    """
+
+    done: bool
+    clean: bool
+    until_close: bool
+
+    def feed(self, data: bytes) -> bytes:
+        """The bytes of the content in `data`. Raises `MalformedAnswer`."""
+
+
+class SizedBody:
+    """`Content-Length` bytes; passed on without a copy."""
+
+    __slots__ = ("clean", "done", "left", "until_close")
+
+    def __init__(self, length: int) -> None:
+        self.left = length
+        self.done = self.clean = length == 0
+        self.until_close = False
+
+    def feed(self, data: bytes) -> bytes:
+        """See `Body`."""
+        size = len(data)
+        if size > self.left:
+            data = data[: self.left]
+            self.left = 0
+            self.done, self.clean = True, False
+            return data
+        self.left -= size
+        if not self.left:
+            self.done = self.clean = True
+        return data
+
+
+class ChunkedBody:
+    """A chunked body: its content comes out, its framing, extensions and trailers don't (RFC 9112, 7.1)."""
+
+    __slots__ = ("_parser", "_parts", "clean", "done", "until_close")
+
+    def __init__(self) -> None:
+        self.done = self.clean = self.until_close = False
+        self._parts: list[bytes] = []
+        self._parser = httptools.HttpResponseParser(self)
+        # The real head was judged before; llhttp needs one to come to the chunks.
+        self._parser.feed_data(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n")
+
+    def on_body(self, data: bytes) -> None:
+        """Called by llhttp."""
+        if not self.done:
+            self._parts.append(data)
+
+    def on_message_complete(self) -> None:
+        """Called by llhttp."""
+        self.done = True
+
+    def feed(self, data: bytes) -> bytes:
+        """See `Body`."""
+        try:
+            self._parser.feed_data(data)
+        except httptools.HttpParserError as error:
+            if not self.done:
+                raise MalformedAnswer(str(error)) from error
+            # What follows the last chunk is cut, whatever it is; `clean` stays False.
+        else:
+            # llhttp skips CR and LF between messages, so silence proves nothing. A body that ends in exactly these
+            # five bytes can't be followed by such blanks; any other ending (trailers, an unlucky split) costs a
+            # connection, nothing more.
+            self.clean = self.done and data.endswith(LAST_CHUNK)
+        if self.done:
+            del self._parser  # it holds us; nothing is fed after the end
+        parts = self._parts
+        if len(parts) == 1:
+            return parts.pop()
+        self._parts = []
+        return b"".join(parts)
+
+
+class EndlessBody:
+    """Neither length nor chunks: everything up to the end of the connection (RFC 9112, 6.3, rule 8)."""
+
+    __slots__ = ("clean", "done", "until_close")
+
+    def __init__(self) -> None:
+        self.done = self.clean = False
+        self.until_close = True
+
+    def feed(self, data: bytes) -> bytes:
+        """See `Body`."""
+        return data
+
+
+def body_of(head: AnswerHead, method: str) -> Body:
+    """Which body follows this head, in answer to a request by `method` (RFC 9112, 6.3)."""
+    if not head.has_body(method):
+        return SizedBody(0)
+    if head.chunked:
+        return ChunkedBody()
+    if head.length is not None:
+        return SizedBody(head.length)
+    return EndlessBody()

@@ -1,0 +1,222 @@
+"""The browsers' connections, and the sockets on which they come in: aiohttp's server with our own manners.
+
+A front handler sees every request first, and an ordinary application does the pages behind it, in one listener. Heads
+have a time limit; what can't be parsed is refused plainly; whoever answers a client hears at once that it left; and an
+end of the server lets answers and uploads finish. What is answered is gateway.py's business, how one request is handed
+to the engine is wire.py's. The seams of aiohttp that this uses:
+
+- `RequestHandler`: `connection_made`, `data_received`, `connection_lost`, `handle_error`, `close`, `force_close`; and,
+  private, `_waiter`, `_messages`, `_request_count`, `_current_request`, `_loop`;
+- `Server.__call__`, `pre_shutdown`, `shutdown`, `request_handler`, `request_factory`, and, private, `_loop`, `_kwargs`;
+- `AppRunner._make_server`, `_kwargs`; `SockSite.start`, `_runner`, `_sock`, `_ssl_context`, `_backlog`, `_server`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+from aiohttp import web
+from aiohttp.http_exceptions import LineTooLong
+
+Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+Front = Callable[[web.Request, Handler], Awaitable[web.StreamResponse]]
+
+READ_AHEAD = 256 * 1024
+"""Bytes of a request's body that may wait for a slow hub before the client's socket is no longer read (aiohttp stops
+at twice this)."""
+HANDSHAKE_TIMEOUT = 10.0
+"""Seconds for a client's TLS handshake; asyncio's own limit is 60."""
+
+
+class BrowserConnection(web.RequestHandler):
+    """aiohttp's protocol, with a time limit for heads, plain refusals, and a word to the engine when it is lost."""
+
+    __slots__ = ("_deadline", "_head_since", "_header_timeout", "gone", "retiring")
+
+    def __init__(self, server: FrontServer, *, header_timeout: float, **kwargs: Any) -> None:
+        super().__init__(server, **kwargs)
+        self._header_timeout = header_timeout
+        self._head_since = 0.0  # when the head began that we are waiting for; 0: none has begun
+        self._deadline: asyncio.TimerHandle | None = None
+        self.gone: Callable[[], None] | None = None
+        self.retiring = False
+
+    @property
+    def idle(self) -> bool:
+        """Whether no request is being handled or waits to be."""
+        return self._waiter is not None and not self._waiter.done() and not self._messages
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """The first head is due from now on, not from its first byte."""
+        super().connection_made(transport)
+        self._head_begins()
+
+    def data_received(self, data: bytes) -> None:
+        """A head that stays incomplete starts the clock; a complete one stops it."""
+        before = self._request_count
+        current = self._current_request
+        in_body = current is not None and not current.content.is_eof()
+        super().data_received(data)
+        if self._request_count != before:
+            self._head_since = 0.0
+        elif data and not in_body and not self._head_since:
+            self._head_begins()
+
+    def connection_lost(self, exc: BaseException | None) -> None:
+        """Whoever is answering this client hears of it at once."""
+        if self._deadline is not None:
+            self._deadline.cancel()
+            self._deadline = None
+        gone, self.gone = self.gone, None
+        super().connection_lost(exc)
+        if gone is not None:
+            gone()
+
+    def _head_begins(self) -> None:
+        self._head_since = self._loop.time()
+        if self._deadline is None and self._header_timeout > 0:
+            self._deadline = self._loop.call_later(self._header_timeout, self._head_due)
+
+    def _head_due(self) -> None:
+        self._deadline = None
+        if not self._head_since or self.transport is None:
+            return
+        left = self._head_since + self._header_timeout - self._loop.time()
+        if left > 0.001 or not self.idle:
+            # It began later than the clock did, or lies behind a request that is being answered.
+            self._deadline = self._loop.call_later(max(left, 1.0), self._head_due)
+            return
+        self.transport.write(b"HTTP/1.1 408 Request Timeout\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")
+        self.force_close()
+
+    def retire(self) -> None:
+        """Take no further request. aiohttp's `close()` alone would also stop reading the body of the present one."""
+        self.retiring = True
+        if self.idle:
+            self.close()
+
+    def handle_error(
+        self,
+        request: web.BaseRequest,
+        status: int = 500,
+        exc: BaseException | None = None,
+        message: str | None = None,
+    ) -> web.StreamResponse:
+        """A request that can't be parsed: said without quoting it, and without a traceback in the log."""
+        if status != 400:
+            return super().handle_error(request, status, exc, message)
+        status = 431 if isinstance(exc, LineTooLong) else 400
+        response = web.Response(status=status, text="The request could not be understood.\n")
+        response.force_close()
+        return response
+
+
+class FrontServer(web.Server):
+    """Makes `BrowserConnection`s, and lets them end in peace."""
+
+    def __init__(self, handler: Any, *, header_timeout: float, **kwargs: Any) -> None:
+        super().__init__(handler, **kwargs)
+        self._header_timeout = header_timeout
+
+    def __call__(self) -> BrowserConnection:
+        """One more connection."""
+        return BrowserConnection(self, loop=self._loop, header_timeout=self._header_timeout, **self._kwargs)
+
+    def pre_shutdown(self) -> None:
+        """Close idle connections; the others after the answer that they are at."""
+        for connection in self.connections:
+            if isinstance(connection, BrowserConnection):
+                connection.retire()
+
+    async def shutdown(self, timeout: float | None = None) -> None:
+        """Wait up to `timeout` seconds for answers in flight, then end what is left."""
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + (timeout or 0.0)
+        while self.connections and loop.time() < deadline:
+            self.pre_shutdown()
+            await asyncio.sleep(0.02)
+        await super().shutdown(0.5)
+
+
+class FrontRunner(web.AppRunner):
+    """Runs the pages' application, with `front` before it."""
+
+    __slots__ = ("_front", "_header_timeout")
+
+    def __init__(self, pages: web.Application, front: Front, *, header_timeout: float, **kwargs: Any) -> None:
+        super().__init__(pages, **kwargs)
+        self._front = front
+        self._header_timeout = header_timeout
+
+    async def _make_server(self) -> web.Server:
+        made = await super()._make_server()
+        pages: Any = made.request_handler
+        front = self._front
+
+        async def handle(request: web.Request) -> web.StreamResponse:
+            return await front(request, pages)
+
+        # Not cancelled when the client leaves: a login that has begun, or a command to the store, is not cut in the
+        # middle (CVE-2023-28858). Exchanges hear of it by `ClientConnection.watch`.
+        return FrontServer(
+            handle,
+            header_timeout=self._header_timeout,
+            request_factory=made.request_factory,
+            handler_cancellation=False,
+            **{key: value for key, value in self._kwargs.items() if key != "access_log_class"},
+        )
+
+
+async def front_runner(
+    pages: web.Application,
+    front: Front,
+    *,
+    header_timeout: float = 10.0,
+    keepalive_timeout: float = 75.0,
+    max_line_size: int = 16 * 1024,
+    max_field_size: int = 16 * 1024,
+    max_headers: int = 128,
+    shutdown_timeout: float = 30.0,
+) -> FrontRunner:
+    """A runner that is set up: make a `Listener` of it for each socket, end it with `cleanup()`.
+
+    `front(request, pages)` sees every request first and awaits `pages(request)` for what is not forwarded: `pages` is
+    an ordinary application, with its middlewares, start-up and clean-up. `cleanup()` stops listening, lets requests in
+    flight end within `shutdown_timeout` seconds, closes kept-alive connections, then ends the application. It knows
+    nothing about tunnels: whoever holds them closes them.
+    """
+    runner = FrontRunner(
+        pages,
+        front,
+        header_timeout=header_timeout,
+        shutdown_timeout=shutdown_timeout,
+        keepalive_timeout=keepalive_timeout,
+        max_line_size=max_line_size,
+        max_field_size=max_field_size,
+        max_headers=max_headers,
+        access_log=None,
+        auto_decompress=False,
+        read_bufsize=READ_AHEAD,
+    )
+    await runner.setup()
+    return runner
+
+
+class Listener(web.SockSite):
+    """One listening socket of a runner: `await Listener(runner, sock, ssl_context=…).start()`."""
+
+    async def start(self) -> None:
+        """Accept, with a time limit for the TLS handshake that aiohttp's sites don't offer."""
+        await web.BaseSite.start(self)
+        server = self._runner.server
+        context: ssl.SSLContext | None = self._ssl_context
+        self._server = await asyncio.get_running_loop().create_server(
+            server,  # type: ignore[arg-type]  # aiohttp's own sites pass it the same way; set up, so not None
+            sock=self._sock,
+            ssl=context,
+            backlog=self._backlog,
+            ssl_handshake_timeout=HANDSHAKE_TIMEOUT if context else None,
+        )
