@@ -13,8 +13,9 @@ they have users, `&sentinel_username=…`. Parts are percent-encoded where they 
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field
-from urllib.parse import parse_qsl, unquote, urlsplit
+from urllib.parse import parse_qsl, unquote
 
 from hubgate.errors import OperatorFault
 
@@ -23,6 +24,9 @@ SCHEMES = tuple(_TLS)
 
 _REDIS_PORT = 6379
 _SENTINEL_PORT = 26379
+_NODE = re.compile(
+    r"(?:\[(?P<six>[0-9a-fA-F:.]+(?:%[\w.-]+)?)\]|(?P<host>[\w.-]+))(?::(?P<port>[0-9]{0,9}))?", re.ASCII
+)
 _SENTINEL_LOGIN = {"sentinel_username", "sentinel_password"}
 
 
@@ -52,17 +56,17 @@ class Address:
 
 def parse_address(url: str) -> Address:
     """The address; OperatorFault("store_url") with what is wrong about it."""
-    try:
-        parts = urlsplit(url)
-        query = parse_qsl(parts.query, keep_blank_values=True, strict_parsing=bool(parts.query))
-    except ValueError:
-        raise _wrong("it can't be read as an address") from None
-    if parts.scheme not in _TLS:
+    # By hand: urllib's idea of an address has one host, and some versions refuse brackets behind a comma.
+    scheme, separator, rest = url.partition("://")
+    if not separator or scheme not in _TLS:
         raise _wrong("it must begin with memory://, redis://, rediss:// or redis+sentinel://")
-    if parts.fragment:
+    if "#" in rest:
         raise _wrong("a # must be written %23")
-    by_sentinel = parts.scheme.endswith("+sentinel")
-    userinfo, _, hosts = parts.netloc.rpartition("@")
+    rest, _, query_text = rest.partition("?")
+    authority, _, path = rest.partition("/")
+    query = parse_qsl(query_text, keep_blank_values=True)
+    by_sentinel = scheme.endswith("+sentinel")
+    userinfo, _, hosts = authority.rpartition("@")
     nodes = tuple(_node(part, _SENTINEL_PORT if by_sentinel else _REDIS_PORT) for part in hosts.split(","))
     if len(nodes) > 1 and not by_sentinel:
         raise _wrong("several hosts are for redis+sentinel:// only")
@@ -70,21 +74,24 @@ def parse_address(url: str) -> Address:
     if len(options) != len(query) or not options.keys() <= (_SENTINEL_LOGIN if by_sentinel else set()):
         allowed = "only sentinel_username and sentinel_password may follow" if by_sentinel else "nothing may follow"
         raise _wrong(f"{allowed} after a ?, once each")
-    steps = [unquote(step) for step in parts.path.removeprefix("/").split("/")] if parts.path not in {"", "/"} else []
+    steps = [unquote(step) for step in path.split("/")]
     service = ""
     if by_sentinel:
-        if not steps or not steps[0]:
+        if not steps[0]:
             raise _wrong(
                 "the name of the service that the sentinels watch is missing, as in redis+sentinel://host/main"
             )
         service = steps.pop(0)
-    if len(steps) > 1:
+    db = steps.pop(0) if steps else ""
+    if steps:
         raise _wrong("there is too much behind the database number")
+    if not re.fullmatch("[0-9]{0,9}", db):
+        raise _wrong("the database must be a number")
     username, _, password = userinfo.partition(":")
     return Address(
         nodes=nodes,
-        tls=_TLS[parts.scheme],
-        db=_number(steps[0], "the database") if steps and steps[0] else 0,
+        tls=_TLS[scheme],
+        db=int(db or 0),
         login=Login(unquote(username), unquote(password)),
         service=service,
         sentinel_login=Login(options.get("sentinel_username", ""), options.get("sentinel_password", "")),
@@ -92,25 +99,19 @@ def parse_address(url: str) -> Address:
 
 
 def _node(part: str, default_port: int) -> tuple[str, int]:
-    if part.startswith("["):  # an IPv6 address, RFC 3986 section 3.2.2
-        host, bracket, rest = part[1:].partition("]")
-        if not bracket or (rest and not rest.startswith(":")):
-            raise _wrong("an IPv6 address needs both of its brackets")
-        port = rest.removeprefix(":")
-    else:
-        host, _, port = part.partition(":")
-    if not host:
+    if not part or part.startswith(":"):
         raise _wrong("a host is missing")
-    number = _number(port, "a port") if port else default_port
+    found = _NODE.fullmatch(part)
+    if found is None:
+        raise _wrong(
+            "a host is a name or an address (IPv6 in brackets), and a port behind it a number; "
+            "@ : / ? # , are percent-encoded in user and password"
+        )
+    host, port = found["six"] or found["host"], found["port"]
+    number = int(port) if port else default_port
     if not 0 < number < 1 << 16:
         raise _wrong("a port must be between 1 and 65535")
     return host, number
-
-
-def _number(text: str, what: str) -> int:
-    if not (text.isascii() and text.isdecimal()) or len(text) > 9:
-        raise _wrong(f"{what} must be a number")
-    return int(text)
 
 
 def _wrong(why: str) -> OperatorFault:
