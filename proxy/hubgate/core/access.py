@@ -20,10 +20,11 @@ from hubgate.core.site import Pool
 class Headers(Protocol):
     """What is needed of a multidict of request headers (names compare without case)."""
 
-    def get(self, key: str, default: str = ..., /) -> str:
-        """The first value."""
+    def get(self, key: str, /, default: str) -> str:
+        """The first value, or `default`."""
 
-    def __contains__(self, key: object, /) -> bool: ...
+    def __contains__(self, key: object, /) -> bool:
+        """Whether there is such a field."""
 
 
 class Kind(Enum):

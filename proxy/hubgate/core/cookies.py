@@ -18,7 +18,6 @@ from __future__ import annotations
 
 import re
 from base64 import urlsafe_b64decode, urlsafe_b64encode
-from binascii import Error as NoBase64
 from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
 from typing import Final, NamedTuple
@@ -33,7 +32,8 @@ _PRINTABLE = re.compile(rb"[!-~]+")
 _TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 _OCTETS = re.compile(r"[!#-+\--:<-\[\]-~]*")
 _TAG_BYTES: Final = 16
-_TAG_LENGTH: Final = 22  # 16 bytes as base64url without padding
+# 16 bytes as base64url without padding. Looked at before decoding, since Python's decoder skips what it doesn't know.
+_TAGGED = re.compile(rb"([A-Za-z0-9_-]{22})\.(.+)", re.DOTALL)
 _MEMO: Final = 8192
 _NOTHING: Mapping[str, str] = MappingProxyType({})
 
@@ -158,15 +158,12 @@ class HubCookieTags:
         return b"; ".join(parts)
 
     def _checked(self, user_key: str, name: bytes, value: bytes) -> bytes | None:
-        quoted, tagged = _unquoted(value)
-        tag, dot, inner = tagged.partition(b".")
-        if not dot or len(tag) != _TAG_LENGTH:
+        quoted, inside = _unquoted(value)
+        tagged = _TAGGED.fullmatch(inside)
+        if tagged is None:
             return None
-        try:
-            mac = urlsafe_b64decode(tag + b"==")
-        except NoBase64:
-            return None
-        if not self._matches(_message(user_key, name, inner), mac):
+        tag, inner = tagged.groups()
+        if not self._matches(_message(user_key, name, inner), urlsafe_b64decode(tag + b"==")):
             return None
         if len(self._good) >= _MEMO:
             self._good.clear()

@@ -125,7 +125,6 @@ _ANSWERS = {
 _MEMO = 1024
 _NOT_ALPHANUMERIC = re.compile(rb"[^a-z0-9]+")
 _TOKEN = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
-_BREAKS = re.compile(rb"[\r\n\0]")
 _DIGITS = re.compile(rb"[0-9]{1,18}")
 _USUAL_CONNECTIONS = frozenset({b"keep-alive", b"close", b"Keep-Alive", b"Close"})
 
@@ -199,12 +198,10 @@ class HeaderRules:
         if listed is not None:
             listed -= {b"host"}
             lines = [line for line in lines if line.partition(b":")[0].lower() not in listed]
-        # The parser has seen to this; a second look at all of it at once costs 0.3 us and makes it our own promise.
-        sent = b"".join(lines)
-        if sent.count(b"\n") != len(lines) or sent.count(b"\r") != len(lines) or b"\0" in sent:
+        # The parser has seen to this; a second look at all of it at once costs 0.5 us and makes it our own promise.
+        sent = b"".join((*lines, cookie or b""))
+        if len(sent.translate(None, b"\r\n\0")) != len(sent) - 2 * len(lines):
             raise ClientFault("header_malformed", "a control character in a header field")
-        if cookie is not None and _BREAKS.search(cookie):
-            raise ClientFault("header_malformed", "a control character in a Cookie field")
         return UpstreamHeaders(lines, cookie, length, chunked, upgrade, expect_continue)
 
     def to_client(self, lines: Sequence[bytes], set_cookie: Callable[[bytes], bytes | None]) -> list[bytes]:

@@ -1,0 +1,54 @@
+"""A session can't outlive its limits, whatever happens to it."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from hubgate.core.session import Limits, SessionState
+from tests.core.strategies import session
+
+LIMITS = Limits(idle=1800, max=43200)
+
+
+def test_states() -> None:
+    fresh = session(created=1000, last_seen=1000)
+    assert fresh.state(LIMITS, 1000) is SessionState.LIVE
+    assert fresh.state(LIMITS, 2799.9) is SessionState.LIVE
+    assert fresh.state(LIMITS, 2800) is SessionState.IDLE
+    assert fresh.state(LIMITS, 44199.9) is SessionState.IDLE
+    assert fresh.state(LIMITS, 44200) is SessionState.EXPIRED
+
+
+def test_the_absolute_limit_comes_first() -> None:
+    assert session(created=1000, last_seen=44199).state(LIMITS, 44200) is SessionState.EXPIRED
+
+
+def test_ends_at_the_nearer_limit() -> None:
+    assert session(created=1000, last_seen=2000).ends_at(LIMITS) == 3800
+    assert session(created=1000, last_seen=44000).ends_at(LIMITS) == 44200
+
+
+@given(
+    pauses=st.lists(st.floats(0, 4000), max_size=60),
+    idle=st.floats(1, 4000),
+    longest=st.floats(1, 50000),
+)
+def test_no_way_of_using_it_prolongs_it_beyond_its_limits(pauses: list[float], idle: float, longest: float) -> None:
+    limits = Limits(idle=idle, max=longest)
+    held, now = session(created=1000, last_seen=1000), 1000.0
+    for pause in pauses:
+        now += pause
+        live = held.state(limits, now) is SessionState.LIVE
+        assert live == (now < held.ends_at(limits))
+        if not live:
+            assert pause >= idle or now >= 1000 + longest
+            break
+        assert now < 1000 + longest
+        held = replace(held, last_seen=now)
+
+
+def test_repr_names_no_secret() -> None:
+    assert repr(session()) == "Session(s-1, 'alice')"
