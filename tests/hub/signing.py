@@ -52,4 +52,6 @@ class Gateway:
     def assertion(self, username: str = "alice", *, header: Mapping[str, Any] | None = None, **changed: Any) -> str:
         """A claim or header field of None is left out."""
         fields = {"typ": "hubgate+jwt", "kid": self.kid, **(header or {})}
-        return jwt.encode(self.claims(username, **changed), self.private, self.algorithm, headers=fields)
+        # Not jwt.encode(): it refuses to write some of what a verifier must be able to read.
+        payload = json.dumps(self.claims(username, **changed)).encode()
+        return jwt.PyJWS().encode(payload, self.private, self.algorithm, headers=fields)

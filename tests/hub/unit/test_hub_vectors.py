@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 
 import pytest
+
 from hubgate_hub import assertion
 
 FILE = Path(__file__).parents[2] / "vectors" / "assertion.json"
