@@ -13,12 +13,12 @@ import asyncio
 import contextlib
 import os
 import shutil
-from collections.abc import AsyncIterator, Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from pathlib import Path
 
 from aiohttp import web
 
+from hubgate.config import Portal
 from hubgate.core.identity import Identity, Proof
 from hubgate.core.session import Session
 from hubgate.core.site import Pool, Site, Upstream
@@ -40,15 +40,6 @@ WIDTHS = (320, 390, 768, 1280)
 LONG = "Wolfeschlegelsteinhausenbergerdorff-Featherstonehaugh-Cholmondeley-Marjoribanks von und zu Hohenzollern"
 RIGHT_TO_LEFT = "مريم الأسطرلابية (HTC) \u202e!dlrow"
 HOSTILE = """<script>alert(1)</script>"'><img src=x onerror=alert(2)>{{7*7}}{0.__class__}</style></title>&amp;"""
-
-
-@dataclass(frozen=True)
-class Portal:
-    """Stands in for `[portal]` of the configuration."""
-
-    title: str = "Example Lab Jupyter"
-    help_url: str = "https://help.example.org/jupyter"
-    help_text: str = "Questions? Write to jupyter-help@example.org."
 
 
 def pool(name: str, title: str, description: str, section: str, *, groups: tuple[str, ...] = (), ask: str = "") -> Pool:
@@ -101,15 +92,27 @@ def session(name: str = "Ada Lovelace", username: str = "ada", *, amr: tuple[str
     )
 
 
+def portal_of(
+    title: str = "Example Lab Jupyter", text: str = "Questions? Write to jupyter-help@example.org."
+) -> Portal:
+    """`[portal]`, unchecked: our pages must hold whatever is in it."""
+    return Portal.model_construct(title=title, help_url="https://help.example.org/jupyter", help_text=text)
+
+
 def pages_for(
     *pools: Pool,
     portal: Portal | None = None,
     public_url: str = "https://jupyter.example.org",
     override: Path | None = None,
+    form_origins: Sequence[str] = (PROVIDER,),
 ) -> Pages:
     """Pages of a site with these pools, on a stopped clock."""
     return Pages(
-        Site(public_url, pools), portal or Portal(), override=override, form_origins=[PROVIDER], clock=lambda: NOW
+        Site(public_url, pools),
+        portal or portal_of(),
+        override=override,
+        form_origins=form_origins,
+        clock=lambda: NOW,
     )
 
 
@@ -137,12 +140,12 @@ def samples(public_url: str = "https://jupyter.example.org") -> Mapping[str, Sam
     ada = session()
     hostile_pool = pool("htc", HOSTILE, HOSTILE, HOSTILE, ask=HOSTILE)
     hostile_closed = pool("hpc", HOSTILE, HOSTILE, HOSTILE, groups=(HOSTILE,), ask=HOSTILE)
-    hostile = site(hostile_pool, hostile_closed, portal=Portal(HOSTILE, "https://help.example.org", HOSTILE))
+    hostile = site(hostile_pool, hostile_closed, portal=portal_of(HOSTILE, HOSTILE))
     long_pool = pool("htc", LONG, LONG * 3, LONG, ask=LONG)
     long_closed = pool("hpc", LONG, LONG, LONG, groups=(LONG.replace(" ", "-"),))
-    long = site(long_pool, long_closed, portal=Portal(LONG, "https://help.example.org", LONG))
+    long = site(long_pool, long_closed, portal=portal_of(LONG, LONG))
     rtl_pool = pool("htc", RIGHT_TO_LEFT, RIGHT_TO_LEFT, RIGHT_TO_LEFT)
-    rtl = site(rtl_pool, HPC, portal=Portal(RIGHT_TO_LEFT, "", RIGHT_TO_LEFT))
+    rtl = site(rtl_pool, HPC, portal=portal_of(RIGHT_TO_LEFT, RIGHT_TO_LEFT))
 
     def waiting(pages: Pages, at: float | None, *, hub: str = "htc01", of: Pool = HTC, who: Session = ada) -> Sample:
         return lambda: pages.waiting(

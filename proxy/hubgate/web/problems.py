@@ -1,6 +1,7 @@
 """Which ways on does a problem offer?
 
-One table from a fault's code to how it is told. The sentences are `problem.<code>` in `templates/messages/`.
+One table from a fault's code to how it is told. The sentences are `problem.<code>` in `templates/messages/`. A new code
+that a person can meet gets a row here and sentences there; tests/web/test_pages.py says so.
 """
 
 from __future__ import annotations
@@ -38,8 +39,8 @@ PROBLEMS: Mapping[str, Shape] = {
     "unknown_host": _LOST,
     "unknown_path": _LOST,
     "method_not_allowed": _LOST,
-    "framing_malformed": _LOST,
-    "header_malformed": _LOST,
+    "request_malformed": _LOST,
+    "body_timeout": _LATER,
     "headers_too_large": _ASK,
     "group_missing": _ASK,
     "login_expired": _AGAIN,
@@ -68,6 +69,26 @@ PROBLEMS: Mapping[str, Shape] = {
     "csrf_failed": _ASK,
     "internal": Shape(("retry", "home", "help")),
 }
-"""Every code that has sentences of its own; others are told as `unexpected`."""
+"""Every code that has sentences of its own."""
 
-UNEXPECTED = Shape(("home", "help"))
+_ALIKE: Mapping[str, str] = dict.fromkeys(
+    (
+        "body_malformed",
+        "expectation_refused",
+        "framing_malformed",
+        "header_malformed",
+        "method_refused",
+        "upgrade_malformed",
+    ),
+    "request_malformed",
+)
+"""Codes that operators want apart, and that are one and the same to a person."""
+
+_UNEXPECTED = Shape(("home", "help"))
+
+
+def told_as(code: str) -> tuple[str, Shape]:
+    """The name of the sentences that tell this code, and how they are shown: also for one that nobody foresaw."""
+    key = _ALIKE.get(code, code)
+    shape = PROBLEMS.get(key)
+    return (key, shape) if shape else ("unexpected", _UNEXPECTED)

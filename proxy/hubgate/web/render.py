@@ -15,6 +15,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
+import re
 import secrets
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -30,11 +31,12 @@ from aiohttp import web
 from markupsafe import Markup
 
 from hubgate.config import Portal
+from hubgate.core.identity import Identity, Proof
 from hubgate.core.session import Session
 from hubgate.core.site import OWN_PREFIX, Pool, Site
 from hubgate.errors import OperatorFault
 from hubgate.web.files import load_files
-from hubgate.web.problems import PROBLEMS, UNEXPECTED, Offer
+from hubgate.web.problems import Offer, told_as
 from hubgate.web.words import load_words
 
 LOGIN_PATH = OWN_PREFIX + "login"
@@ -155,7 +157,8 @@ class Pages:
         )
         try:
             self._templates = {name: self._environment.get_template(name) for name in _TEMPLATES}
-        except jinja2.TemplateError as error:
+            self._rehearse()
+        except Exception as error:  # a site's templates can fail in any way
             raise OperatorFault("templates_malformed", f"{type(error).__name__}: {error}") from error
 
     # -- pages
@@ -200,7 +203,7 @@ class Pages:
         `retry_url`: what "Try again" leads to; without it there is no such link. `login_url`: where "Log in again"
         leads to, by default the portal's login. `pool`, `hub`: what it was about. `session`: shows who is logged in.
         """
-        shape = PROBLEMS.get(code, UNEXPECTED)
+        key, shape = told_as(code)
         waits = shape.waits and bool(retry_after) and retry_url is not None
         targets: dict[Offer, str | None] = {
             # An address that the client made up must not become a link to another host.
@@ -219,7 +222,7 @@ class Pages:
             script=waits,
             waits=waits,
             code=code,
-            key=code if code in PROBLEMS else "unexpected",
+            key=key,
             shape=shape,
             links=[{"offer": offer, "url": targets[offer]} for offer in shape.offers if targets[offer]],
             wait=self._words.span(retry_after) if retry_after and retry_after >= _WORTH_TELLING else "",
@@ -231,7 +234,7 @@ class Pages:
         self, code: str, status: int, request_id: str, *, retry_after: int | None = None, **members: object
     ) -> web.Response:
         """What went wrong, for a program (RFC 9457). `members`: extension members, e.g. `login_url`."""
-        key = code if code in PROBLEMS else "unexpected"
+        key, _ = told_as(code)
         document = {
             "type": f"urn:hubgate:problem:{code}",
             "title": self._words.plain(f"problem.{key}.title"),
@@ -347,6 +350,19 @@ class Pages:
         return MappingProxyType(self._headers)
 
     # -- inside
+
+    def _rehearse(self) -> None:
+        """Show every page once, to nobody: what is wrong in a site's own templates comes out now."""
+        nobody = Session("", Identity("", "", "nobody", ""), Proof("", (), 0), created=0.0, last_seen=0.0, csrf="")
+        for pool in self._site.pools[:1]:
+            self.waiting(
+                session=nobody, pool=pool, hub="", since=0.0, url="/", retry_after=1, may_move_at=0.0, request_id=""
+            )
+        self.landing(nobody, state_of=lambda _: "down", request_id="", notices=["-"])
+        self.problem("internal", status=500, request_id="", session=nobody)
+        self.confirm_logout(nobody, request_id="")
+        self.receipt(request_id="", pools=self._site.pools, connections=1, provider_ended=False, provider_url="/")
+        self.continue_login(LOGIN_PATH, request_id="")
 
     def _page(
         self,
