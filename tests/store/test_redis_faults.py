@@ -27,6 +27,27 @@ PATIENCE = 20.0
 """Bounds hangs; redis-py by itself would wait for sixty seconds."""
 
 
+@asynccontextmanager
+async def before(server: RedisServer, *, tls: ssl.SSLContext | None = None, delay: float = 0.0) -> AsyncIterator[int]:
+    """A port in front of a Redis: with TLS, since not every redis-server is built with it, or far away (seconds)."""
+
+    async def pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, delay: float) -> None:
+        try:
+            while data := await reader.read(65536):
+                await asyncio.sleep(delay)
+                writer.write(data)
+        finally:
+            writer.close()
+
+    async def forward(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        inner_reader, inner_writer = await asyncio.open_connection("127.0.0.1", server.port)
+        await asyncio.gather(pump(reader, inner_writer, 0.0), pump(inner_reader, writer, delay), return_exceptions=True)
+
+    front = await asyncio.start_server(forward, "127.0.0.1", 0, ssl=tls)
+    async with front:
+        yield front.sockets[0].getsockname()[1]
+
+
 def calls(store: Store) -> list[Awaitable[object]]:
     return [
         store.get("k"),
@@ -134,28 +155,34 @@ async def test_a_fault_can_be_told_before_the_store_ever_answered(until: Until) 
 
 
 @pytest.mark.redis
-@pytest.mark.parametrize("cancelled_after", [0, 0.0005, 0.002, 0.01])
+@pytest.mark.parametrize("cancelled_after", [0.001, 0.005, 0.02])
 async def test_a_cancelled_command_leaves_no_answer_for_the_next_caller(
-    redis_server: RedisServer, redis_store: Store, cancelled_after: float
+    redis_server: RedisServer, cancelled_after: float
 ) -> None:
-    """CVE-2023-28858: an answer that nobody waited for was handed to the next caller, who was somebody else."""
+    """CVE-2023-28858: an answer that nobody waited for was handed to the next caller, who was somebody else.
+
+    Answers are on their way for a while, so that they arrive when the line would already be somebody else's.
+    """
     count = 800
-    await asyncio.gather(*(redis_store.put(f"k{n}", b"value of %d" % n, ttl=600) for n in range(count)))
+    async with before(redis_server, delay=0.003) as port:
+        store = open_store(f"redis://127.0.0.1:{port}/0")
 
-    async def own(n: int) -> bool:
-        return await redis_store.get(f"k{n}") == b"value of %d" % n
+        async def own(n: int) -> bool:
+            return await store.get(f"k{n}") == b"value of %d" % n
 
-    for _ in range(2):
-        tasks = [asyncio.create_task(own(n)) for n in range(count)]
-        await asyncio.sleep(cancelled_after)
-        for task in tasks[::2]:
-            task.cancel()
-        results = await asyncio.gather(*tasks, return_exceptions=True)
-        assert all(result is True for result in results[1::2])
-        assert all(result is True or isinstance(result, asyncio.CancelledError) for result in results[::2])
-    assert all(await asyncio.gather(*(own(n) for n in range(count))))
-    # Connections: the pool's, and the one that asks.
-    assert redis_server.clients() <= CONNECTIONS + 1
+        redis_server.admin("MSET", *(word for n in range(count) for word in (f"hubgate:k{n}", f"value of {n}")))
+        for _ in range(2):
+            tasks = [asyncio.create_task(own(n)) for n in range(count)]
+            await asyncio.sleep(cancelled_after)
+            for task in tasks[::2]:
+                task.cancel()
+            results = await asyncio.gather(*tasks, return_exceptions=True)
+            assert all(result is True for result in results[1::2])
+            assert all(result is True or isinstance(result, asyncio.CancelledError) for result in results[::2])
+        assert all(await asyncio.gather(*(own(n) for n in range(count))))
+        # Connections: the pool's, and the one that asks.
+        assert redis_server.clients() <= CONNECTIONS + 1
+        await store.close()
 
 
 @pytest.mark.redis
@@ -365,32 +392,12 @@ def _name(text: str) -> x509.Name:
     return x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, text)])
 
 
-@asynccontextmanager
-async def tls_before(server: RedisServer, context: ssl.SSLContext) -> AsyncIterator[int]:
-    """TLS in front of a plain Redis, since not every redis-server is built with it."""
-
-    async def pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        try:
-            while data := await reader.read(65536):
-                writer.write(data)
-        finally:
-            writer.close()
-
-    async def forward(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        inner_reader, inner_writer = await asyncio.open_connection("127.0.0.1", server.port)
-        await asyncio.gather(pump(reader, inner_writer), pump(inner_reader, writer), return_exceptions=True)
-
-    front = await asyncio.start_server(forward, "127.0.0.1", 0, ssl=context)
-    async with front:
-        yield front.sockets[0].getsockname()[1]
-
-
 @pytest.mark.redis
 async def test_tls_is_checked_against_the_sites_own_authority(
     redis_newest: RedisServer, tmp_path: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
     authority, another = Authority(tmp_path), Authority(tmp_path_factory.mktemp("another"))
-    async with tls_before(redis_newest, authority.context) as port:
+    async with before(redis_newest, tls=authority.context) as port:
         store = open_store(f"rediss://127.0.0.1:{port}/0", ca=str(authority.file))
         values = await asyncio.gather(*(store.put(f"k{n}", b"1", ttl=60) for n in range(100)))
         assert len(values) == 100

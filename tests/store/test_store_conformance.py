@@ -139,9 +139,9 @@ async def test_values_expire(store: Store, until: Until) -> None:
 
 
 async def test_a_touched_value_lives_on(store: Store, until: Until) -> None:
-    await store.put("k", b"1", ttl=0.2)
-    await store.put("marker", b"1", ttl=0.2)
-    await store.touch("k", ttl=60)
+    await store.put("k", b"1", ttl=1)
+    assert await store.touch("k", ttl=60) is True
+    await store.put("marker", b"1", ttl=1)
 
     async def marker_gone() -> bool:
         return await store.get("marker") is None
@@ -209,9 +209,9 @@ async def test_members_are_a_copy(store: Store) -> None:
 async def test_joining_never_shortens_the_life_of_a_set(store: Store, until: Until) -> None:
     await store.join("s", "a", ttl=60)
     await store.join("s", "b", ttl=0.05)
-    await store.join("lengthened", "a", ttl=0.2)
+    await store.join("lengthened", "a", ttl=1)
     await store.join("lengthened", "b", ttl=60)
-    await store.put("marker", b"1", ttl=0.25)
+    await store.put("marker", b"1", ttl=1)
 
     async def marker_gone() -> bool:
         return await store.get("marker") is None
