@@ -86,7 +86,7 @@ def _partial(table: type[TableT], raw: object, around: Surroundings) -> TableT:
     given = raw if isinstance(raw, Mapping) else {}
     values: dict[str, Any] = {}
     for name, field in table.model_fields.items():
-        inner = _inner_table(field)
+        inner = inner_table(field)
         value = given.get(name)
         if name not in given:
             if not field.is_required():
@@ -96,7 +96,7 @@ def _partial(table: type[TableT], raw: object, around: Surroundings) -> TableT:
                 values[name] = _adapter(table, name).validate_python(value, context=around)
             except ValidationError:
                 continue
-        elif not _holds_many(field):
+        elif not holds_many(field):
             values[name] = _partial(inner, value, around)
         elif isinstance(value, list) and value:
             values[name] = tuple(_partial(inner, item, around) for item in value)
@@ -121,7 +121,7 @@ def _adapter(table: type[Table], name: str) -> TypeAdapter[Any]:
     return TypeAdapter(annotation)
 
 
-def _inner_table(field: FieldInfo) -> type[Table] | None:
+def inner_table(field: FieldInfo) -> type[Table] | None:
     """The class of the table or tables that a key holds, None for values."""
     return next((t for t in (field.annotation, *get_args(field.annotation)) if _is_table(t)), None)
 
@@ -130,7 +130,8 @@ def _is_table(annotation: object) -> TypeGuard[type[Table]]:
     return isinstance(annotation, type) and issubclass(annotation, Table)
 
 
-def _holds_many(field: FieldInfo) -> bool:
+def holds_many(field: FieldInfo) -> bool:
+    """Whether a key of tables may have several of them."""
     return get_origin(field.annotation) is tuple
 
 
@@ -187,7 +188,7 @@ def _at(location: Location) -> tuple[type[Table], FieldInfo | None]:
         if isinstance(part, int):
             continue
         field = table.model_fields.get(part)
-        inner = None if field is None else _inner_table(field)
+        inner = None if field is None else inner_table(field)
         if inner is None:
             break
         if any(isinstance(later, str) for later in location[index + 1 :]):
@@ -196,7 +197,7 @@ def _at(location: Location) -> tuple[type[Table], FieldInfo | None]:
 
 
 def _wanted(name: str, field: FieldInfo | None) -> str:
-    if field is None or _inner_table(field) is not None:
+    if field is None or inner_table(field) is not None:
         return f"at least one [[{name}]]" if name in ("pools", "hubs") else f"the table [{name}]"
     examples = "".join(f", such as {literal(example)}" for example in field.examples or ())
     return f"{field.description}{examples}"
@@ -218,9 +219,9 @@ def _tables() -> Iterator[tuple[str, type[Table]]]:
     while waiting:
         prefix, table = waiting.pop(0)
         for name, field in table.model_fields.items():
-            if inner := _inner_table(field):
+            if inner := inner_table(field):
                 path = f"{prefix}{name}"
-                yield (f"[[{path}]]" if _holds_many(field) else f"[{path}]"), inner
+                yield (f"[[{path}]]" if holds_many(field) else f"[{path}]"), inner
                 waiting.append((f"{path}.", inner))
 
 

@@ -109,8 +109,7 @@ class Store(Table):
     """Where sessions, logins in progress and bindings are kept."""
 
     url: StoreUrl = _key(
-        "redis://, rediss://, redis+sentinel://host:port,host:port/service/db, or memory:// (one process, gone with "
-        "it); a secret, as it may hold a password",
+        "a secret, as it may hold a password; redis://, rediss://, redis+sentinel://…/service/db, memory://",
         "redis://127.0.0.1:6379/0",
     )
     ca: OptionalFile = _key('PEM file with the authority of a rediss:// server; "": the system\'s', "")

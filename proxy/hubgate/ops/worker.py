@@ -1,0 +1,203 @@
+"""What does one process do between its start and its end?
+
+It puts a gateway together, serves it on sockets that are already listening, and when asked to stop lets requests in
+flight finish, closes the tunnels, and takes the gateway apart. Whether it is alone or one of several is seen only in
+who asks it to stop (`Orders`).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import signal
+import socket
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from aiohttp import web
+
+from hubgate.audit import Audit, LineFile
+from hubgate.config import Config
+from hubgate.errors import OperatorFault
+from hubgate.metrics import Metrics
+from hubgate.ops.exits import Exit
+from hubgate.ops.listeners import BACKLOG, Doors, spoken
+from hubgate.ops.logs import AccessLog
+from hubgate.ops.vitals import vitals
+from hubgate.web.wire import Listener, front_runner, require_c_parser
+
+log = logging.getLogger(__name__)
+
+_LAST_SECONDS = 3.0
+"""For what is left after the grace: tunnels, the answer that is just being written."""
+
+Own = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+
+class Served(Protocol):
+    """A gateway that is put together (`hubgate.app.Served`)."""
+
+    @property
+    def front(self) -> Callable[[web.Request, Own], Awaitable[web.StreamResponse]]: ...
+    @property
+    def pages(self) -> web.Application: ...
+    def ready(self) -> Mapping[str, str]: ...
+    def close_tunnels(self) -> None: ...
+
+
+class GatewayFactory(Protocol):
+    """`hubgate.app.gateway`."""
+
+    def __call__(
+        self, config: Config, *, metrics: Metrics, audit: Audit, access_log: AccessLog | None
+    ) -> AbstractAsyncContextManager[Served]: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Orders:
+    """Who says stop, and who wants to know that it serves.
+
+    Alone: SIGTERM and SIGINT, and the second of them ends at once. As one of several: SIGTERM or the end of `leash`,
+    the descriptor of a pipe that the parent holds; SIGINT, which a terminal sends to everybody, is the parent's alone.
+    """
+
+    leash: int | None = None
+    started: Callable[[], None] = field(default=lambda: None)
+
+
+def run(config: Config, doors: Doors, orders: Orders, factory: GatewayFactory | None = None) -> int:
+    """Serve until told to stop; an exit status. What can't be helped is in the log."""
+    try:
+        require_c_parser()
+        with asyncio.Runner(loop_factory=_loop_factory()) as runner:
+            return runner.run(_serve(config, doors, orders, factory or _gateway()))
+    except OperatorFault as fault:
+        log.critical("cannot_start", extra={"fault": fault.code, "reason": fault.message})
+        return Exit.START
+
+
+def _gateway() -> GatewayFactory:
+    # Here, not above: whatever is made at import time (the prefix of request ids) must be made once per process.
+    from hubgate.app import gateway  # noqa: PLC0415
+
+    return gateway
+
+
+def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
+    try:
+        import uvloop  # noqa: PLC0415 - optional: 30 % less CPU where it can be had
+    except ImportError:
+        return None
+    factory: Callable[[], asyncio.AbstractEventLoop] = uvloop.new_event_loop
+    return factory
+
+
+async def _serve(config: Config, doors: Doors, orders: Orders, factory: GatewayFactory) -> int:
+    asyncio.get_running_loop().set_exception_handler(_log_stray)
+    stop = _awaiting(orders)
+    metrics = Metrics(config.site())
+    state = _State()
+    async with AsyncExitStack() as stack:
+        await stack.enter_async_context(_listening(vitals(state.missing, metrics), doors.ops))
+        audit = LineFile(config.log.audit)
+        stack.callback(audit.close)
+        access = AccessLog(LineFile("-").write) if config.log.access else None
+        if access is not None:
+            stack.callback(access.flush)
+        served = await stack.enter_async_context(
+            factory(config, metrics=metrics, audit=Audit(audit.write), access_log=access)
+        )
+        state.ready = served.ready
+        grace = config.limits.stop_grace
+        runner = await front_runner(
+            served.pages, served.front, header_timeout=config.limits.header_timeout, shutdown_timeout=grace
+        )
+        for listener in doors.public:
+            await Listener(runner, listener, ssl_context=doors.tls, backlog=BACKLOG).start()
+        log.info("serving", extra={"listen": spoken(doors.public), "ops": spoken(doors.ops), "pid": os.getpid()})
+        orders.started()
+        await stop.wait()
+        log.info("stopping", extra={"grace": grace, "pid": os.getpid()})
+        state.stopping = True
+        await _ended(runner, served, grace)
+    log.info("stopped", extra={"pid": os.getpid()})
+    return Exit.OK
+
+
+async def _ended(runner: web.BaseRunner, served: Served, grace: float) -> None:
+    """Stop accepting, let requests in flight finish, then close what has no end of its own."""
+    cleanup = asyncio.create_task(runner.cleanup(), name="last requests")
+    await asyncio.wait({cleanup}, timeout=grace)
+    served.close_tunnels()
+    await asyncio.wait({cleanup}, timeout=_LAST_SECONDS)
+    if not cleanup.done():
+        log.warning("requests_cut", extra={"grace": grace})
+        cleanup.cancel()
+    await asyncio.gather(cleanup, return_exceptions=True)
+
+
+@asynccontextmanager
+async def _listening(app: web.Application, sockets: Sequence[socket.socket]) -> AsyncIterator[None]:
+    runner = web.AppRunner(app, access_log=None, shutdown_timeout=1.0)
+    await runner.setup()
+    try:
+        for listener in sockets:
+            await web.SockSite(runner, listener, backlog=BACKLOG).start()
+        yield
+    finally:
+        await runner.cleanup()
+
+
+@dataclass(slots=True)
+class _State:
+    """What `/readyz` says. It is asked before the gateway stands, and while it is being taken apart."""
+
+    ready: Callable[[], Mapping[str, str]] | None = None
+    stopping: bool = False
+
+    def missing(self) -> Mapping[str, str]:
+        if self.stopping:
+            return {"gateway": "is stopping"}
+        return {"gateway": "is starting"} if self.ready is None else self.ready()
+
+
+def _awaiting(orders: Orders) -> asyncio.Event:
+    """An event that is set once somebody says stop."""
+    loop = asyncio.get_running_loop()
+    stop = asyncio.Event()
+
+    def asked(number: int) -> None:
+        if stop.is_set():
+            log.warning("ended_at_once", extra={"signal": signal.Signals(number).name})
+            os._exit(128 + number)
+        stop.set()
+
+    if orders.leash is None:
+        loop.add_signal_handler(signal.SIGTERM, asked, signal.SIGTERM)
+        loop.add_signal_handler(signal.SIGINT, asked, signal.SIGINT)
+    else:
+        # A service manager may send SIGTERM to the whole group, and the parent passes its own on: only asked once.
+        loop.add_signal_handler(signal.SIGTERM, stop.set)
+        loop.add_signal_handler(signal.SIGINT, lambda: None)
+        loop.add_reader(orders.leash, _let_go, loop, orders.leash, stop)
+    return stop
+
+
+def _let_go(loop: asyncio.AbstractEventLoop, leash: int, stop: asyncio.Event) -> None:
+    loop.remove_reader(leash)
+    if not stop.is_set():
+        log.warning("parent_gone", extra={"pid": os.getpid()})
+        stop.set()
+
+
+def _log_stray(_: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+    """What no task or handler caught. The context's objects may hold requests: only their types are written."""
+    error = context.get("exception")
+    log.error(
+        "unhandled",
+        exc_info=error,
+        extra={"what": context.get("message", ""), "objects": sorted(key for key in context if key != "message")},
+    )
