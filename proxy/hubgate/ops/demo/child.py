@@ -145,24 +145,28 @@ def descendants(pid: int) -> set[tuple[int, str]]:
 
 
 def end(family: set[tuple[int, str]]) -> None:
-    """Kills those of `family` that are still the processes that they were."""
-    for pid, started in family:
-        found = _stat(pid)
-        if found is not None and found[1] == started:
+    """Kills those of `family` that are still the processes that they were; returns when they are gone."""
+    deadline = time.monotonic() + 10
+    left = family
+    while left and time.monotonic() < deadline:
+        left = {(pid, started) for pid, started in left if (_stat(pid) or ("", ""))[1] == started}
+        for pid, _ in left:
             try:
                 os.kill(pid, signal.SIGKILL)
             except ProcessLookupError:
                 continue  # it ended by itself just now
+        if left:
+            time.sleep(0.01)  # they are not our children: there is nothing to wait on
 
 
 def _stat(pid: int) -> tuple[int, str] | None:
-    """Parent and start time of a process, proc(5); None when there is none."""
+    """Parent and start time of a process, proc(5); None when there is none, or only its exit status is left."""
     try:
         stat = Path(f"/proc/{pid}/stat").read_text()
     except OSError:
         return None
     fields = stat.rpartition(")")[2].split()
-    return int(fields[1]), fields[19]
+    return None if fields[0] in "ZX" else (int(fields[1]), fields[19])
 
 
 def free_ports(count: int) -> list[int]:
