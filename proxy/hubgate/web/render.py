@@ -1,19 +1,14 @@
-"""What does a person get to see, and under which rules of the browser?
+"""What does a person get to see?
 
-Templates say how a page looks, `words` what it says, and this module which facts go in and which headers go out. It
-asks nobody: every page renders while the store, the identity provider and all hubs are down. It doesn't know what a
-request is allowed to do; whoever calls has decided that.
+Templates say how a page looks, `words` what it says, and this module which facts go in. It asks nobody: every page
+renders while the store, the identity provider and all hubs are down. It doesn't know what a request is allowed to do;
+whoever calls has decided that.
 
-Every page is HTML without inline script or style attributes, under a policy that starts at `default-src 'none'`.
-Referrer-Policy: our own addresses may hold a code or a state, so none is ever passed on. `no-referrer` would turn the
-Origin of a form into `null` (Fetch, "append a request Origin header"), which the CSRF check refuses; pages with a form
-therefore get `strict-origin`.
+Every page is HTML without inline script or style attributes; `policy` says under which rules it is shown.
 """
 
 from __future__ import annotations
 
-import base64
-import hashlib
 import json
 import re
 import secrets
@@ -22,9 +17,8 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from types import MappingProxyType
 from typing import Literal
-from urllib.parse import quote, urlsplit
+from urllib.parse import quote
 
 import jinja2
 from aiohttp import web
@@ -36,6 +30,7 @@ from hubgate.core.session import Session
 from hubgate.core.site import OWN_PREFIX, Pool, Site
 from hubgate.errors import OperatorFault
 from hubgate.web.files import load_files
+from hubgate.web.policy import Policy
 from hubgate.web.problems import Offer, told_as
 from hubgate.web.words import load_words
 
@@ -48,6 +43,11 @@ CSRF_FIELD = "csrf"
 """The hidden form field with `Session.csrf`. A form to `MOVE_PATH` has two more: `pool` (its name) and `next`."""
 
 PoolState = Literal["up", "degraded", "down"]
+
+
+def login_url(after: str) -> str:
+    """Where somebody logs in, to be sent to `after` (path, query, fragment) then."""
+    return f"{LOGIN_PATH}?next={quote(after, safe='')}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,19 +92,7 @@ _FEW = 4
 _WORTH_TELLING = 5
 """Seconds; a shorter wait is not worth a sentence."""
 
-_BASE_HEADERS: Mapping[str, str] = {
-    "Cache-Control": "no-store",
-    "X-Content-Type-Options": "nosniff",
-    "X-Frame-Options": "DENY",
-    "Referrer-Policy": "no-referrer",
-    "Cross-Origin-Opener-Policy": "same-origin",
-    "Cross-Origin-Resource-Policy": "same-origin",
-    "Permissions-Policy": "camera=(), geolocation=(), microphone=(), payment=(), usb=()",
-}
 _LOCAL = re.compile(r"/(?![/\\])")
-_NO_PAGE = "default-src 'none'; frame-ancestors 'none'; base-uri 'none'; form-action 'none'"
-_FILE_POLICY = f"{_NO_PAGE}; style-src 'unsafe-inline'; sandbox"
-"""For a file opened by itself: an SVG may carry its own style, and nothing runs."""
 
 
 class Pages:
@@ -139,11 +127,7 @@ class Pages:
         self._inline_style = "\n".join(self._files[name].body.decode() for name in self._stylesheets)
         if "</style" in self._inline_style.lower():
             raise OperatorFault("templates_malformed", "a style sheet must not contain '</style'")
-        self._form_targets = dict.fromkeys([*map(site.origin, site.hosts), *map(_origin, form_origins)])
-        self._headers = dict(_BASE_HEADERS)
-        if site.secure:
-            # One host only: whether the site's other hosts speak https is not ours to promise (RFC 6797, 6.1.2).
-            self._headers["Strict-Transport-Security"] = "max-age=31536000"
+        self._policy = Policy(site, form_origins=form_origins)
         self._environment = _environment(folders)
         self._environment.globals.update(
             words=self._words,
@@ -244,7 +228,7 @@ class Pages:
             "request_id": request_id,
             **members,
         }
-        headers = {**self._headers, "Content-Security-Policy": _NO_PAGE}
+        headers = dict(self._policy.document)
         if retry_after is not None:
             headers["Retry-After"] = str(retry_after)
         return web.Response(
@@ -332,22 +316,26 @@ class Pages:
             request.match_info["name"],
             if_none_match=request.headers.get("If-None-Match", ""),
             version=request.query.get("v", ""),
-        ) or web.Response(status=404, text="There is no such file.\n", headers=self._headers)
+        ) or web.Response(status=404, text="There is no such file.\n", headers=self._policy.document)
 
     def file(self, name: str, *, if_none_match: str = "", version: str = "") -> web.Response | None:
         """One static file, e.g. `favicon.svg` for `/favicon.ico`, or `robots.txt`; None if there is none."""
         file = self._files.get(name)
         if file is None:
             return None
-        headers = {**self._headers, "Content-Security-Policy": _FILE_POLICY, **file.headers(linked_as=version)}
+        headers = {**self._policy.file, **file.headers(linked_as=version)}
         if file.matches(if_none_match):
             return web.Response(status=304, headers=headers)
         return web.Response(body=file.body, headers=headers)
 
+    def redirect(self, location: str, *, status: int = 303) -> web.Response:
+        """Go there: `location` goes out as it is (aiohttp's own redirects rewrite it). 303: RFC 9110, 15.4.4."""
+        return web.Response(status=status, headers={**self.base_headers, "Location": location})
+
     @property
     def base_headers(self) -> Mapping[str, str]:
         """For our own answers that are no pages, redirects for instance: never stored, sniffed, framed or embedded."""
-        return MappingProxyType(self._headers)
+        return self._policy.base
 
     # -- inside
 
@@ -378,6 +366,7 @@ class Pages:
     ) -> web.Response:
         """`session`: the page has a form (Log Out at least); `script`: it runs one of our static files."""
         nonce = secrets.token_urlsafe(16) if script else ""
+        inline_style = self._inline_style if standalone else ""
         html = self._templates[template].render(
             facts,
             status=status,
@@ -385,12 +374,10 @@ class Pages:
             session=session,
             retry_after=retry_after,
             nonce=nonce,
-            inline_style=self._inline_style if standalone else "",
+            inline_style=inline_style,
         )
         headers = {
-            **self._headers,
-            "Content-Security-Policy": self._policy(form=session is not None, nonce=nonce, standalone=standalone),
-            "Referrer-Policy": "no-referrer" if session is None else "strict-origin",
+            **self._policy.page(form=session is not None, nonce=nonce, inline_style=inline_style),
             "Content-Language": self._words.language,
         }
         if retry_after is not None:
@@ -398,22 +385,6 @@ class Pages:
         return web.Response(
             body=html.encode(), status=status, headers=headers, content_type="text/html", charset="utf-8"
         )
-
-    def _policy(self, *, form: bool, nonce: str, standalone: bool) -> str:
-        """CSP Level 3. A nonce, since `'self'` would also admit what a notebook on the same host serves as script."""
-        digest = base64.b64encode(hashlib.sha256(self._inline_style.encode()).digest()).decode()
-        rules = {
-            "default-src": "'none'",
-            "style-src": f"'sha256-{digest}'" if standalone else "'self'",
-            "img-src": "'self'",
-            "font-src": "'self'",
-            "form-action": " ".join(["'self'", *self._form_targets]) if form else "'none'",
-            "frame-ancestors": "'none'",
-            "base-uri": "'none'",
-        }
-        if nonce:
-            rules |= {"script-src": f"'nonce-{nonce}'", "connect-src": "'self'"}
-        return "; ".join(f"{directive} {sources}" for directive, sources in rules.items())
 
     def _sections(self, pools: Sequence[Pool], state_of: Callable[[Pool], PoolState]) -> list[Section]:
         cards: dict[str, list[Card]] = {}
@@ -461,8 +432,3 @@ def _environment(folders: Sequence[Path]) -> jinja2.Environment:
     )
     environment.policies["urlize.rel"] = "noreferrer"
     return environment
-
-
-def _origin(url: str) -> str:
-    parts = urlsplit(url)
-    return f"{parts.scheme}://{parts.netloc}"
