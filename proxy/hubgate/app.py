@@ -106,7 +106,12 @@ async def gateway(
             stack.callback(state.connections.close)
             metrics.upstream_condition(state.upstream.pool, state.upstream.name, up=True)
         await stack.enter_async_context(
-            Prober(registry, interval=config.health.interval, timeout=config.health.timeout, tls=tls_context)
+            Prober(
+                registry,
+                interval=config.health.interval,
+                timeout=config.health.timeout,
+                tls=lambda upstream: registry.state(upstream.name).connections.tls,
+            )
         )
 
         sessions = Sessions(store, keyring, limits, host=site.host)

@@ -137,6 +137,11 @@ class Connection(asyncio.Protocol):
                 return b""
         return self.take()
 
+    @property
+    def tls(self) -> ssl.SSLContext | None:
+        """What the hub is trusted by and shown, for whoever else asks it something; None over plain http."""
+        return self._context
+
     def take(self) -> bytes:
         """Whatever has arrived, without waiting."""
         chunks = self._chunks

@@ -14,7 +14,6 @@ from dataclasses import dataclass
 from functools import partial
 from ipaddress import IPv4Network, IPv6Network
 from typing import Protocol, assert_never
-from urllib.parse import quote
 
 from aiohttp import web
 
@@ -35,7 +34,7 @@ from hubgate.upstream.tunnel import Tunnel
 from hubgate.web.affinity import Bindings
 from hubgate.web.disclosure import Disclosure
 from hubgate.web.live import Bound, LiveSession, LiveSessions
-from hubgate.web.render import LOGIN_PATH, Pages
+from hubgate.web.render import Pages, login_url
 from hubgate.web.visit import Visit, attach
 from hubgate.web.wire import ClientConnection, raw_target, request_framing
 
@@ -88,6 +87,7 @@ class Gateway:
                     await self._recognise(visit, parse_cookies(_cookie_field(request), self.site.cookie))
                     attach(request, visit)
                     response = await own(request)
+                    self._account(visit, request, Answer(response.status))
                 case NoRoute(why):
                     # 421: RFC 9110, 15.5.20; a browser may then try a connection of its own.
                     raise ClientFault(why, status=421 if why == "unknown_host" else 404)
@@ -99,7 +99,9 @@ class Gateway:
         except HubgateFault as fault:
             response = self._told(visit, request, fault)
         except web.HTTPException as error:
-            response = self._redirected(visit, request, error)
+            # Raised by aiohttp's router for our own pages alone: no such page, or not with this method.
+            code = "method_not_allowed" if error.status == 405 else "unknown_path"
+            response = self._told(visit, request, ClientFault(code, status=error.status))
         except Exception:
             log.exception("request_failed", extra={"request_id": visit.id, "path": visit.path})
             response = self._told(visit, request, HubgateFault("internal"))
@@ -123,11 +125,11 @@ class Gateway:
                 visit.session_cookie, visit.host
             )
 
-    def _admitted(self, visit: Visit, pool: Pool, origins: Sequence[str]) -> LiveSession:
-        """The session under which this request may go on."""
+    def _admitted(self, visit: Visit, pool: Pool, origins: Sequence[str]) -> LiveSession | web.Response:
+        """The session under which this request may go on, or the way to one."""
         match decide(pool, visit.session, visit.kind, limits=self.limits, now=self.clock()):
             case Challenge(kind=Kind.NAVIGATION):
-                raise web.HTTPFound(f"{LOGIN_PATH}?next={quote(visit.raw, safe='')}")
+                return self.pages.redirect(login_url(visit.raw), status=302)
             case Challenge():
                 raise ClientFault("session_required", status=401)
             case Deny(code=code):
@@ -154,6 +156,9 @@ class Gateway:
         cookies = parse_cookies(headers.cookie, self.site.cookie)
         await self._recognise(visit, cookies)
         live = self._admitted(visit, pool, request.headers.getall("Origin", ()))
+        if isinstance(live, web.Response):
+            self._account(visit, request, Answer(live.status))
+            return live
         if visit.kind is not Kind.FETCH or request.method not in _READS:
             live.person_seen(began)
         while True:
@@ -283,7 +288,7 @@ class Gateway:
             log.warning(
                 "request_refused", extra={"request_id": visit.id, "fault": str(fault), "upstream": visit.upstream}
             )
-        login_url = f"{LOGIN_PATH}?next={quote(visit.raw, safe='')}" if visit.raw.startswith("/") else None
+        login = login_url(visit.raw or "/")
         if visit.kind is Kind.NAVIGATION or "text/html" in request.headers.get("Accept", ""):
             response = self.pages.problem(
                 code,
@@ -291,27 +296,17 @@ class Gateway:
                 request_id=visit.id,
                 retry_after=fault.retry_after,
                 retry_url=visit.raw if request.method == "GET" else None,
-                login_url=login_url if fault.status == 401 else None,
+                login_url=login if fault.status == 401 else None,
                 pool=next((pool for pool in self.site.pools if pool.name == visit.pool), None),
                 hub=visit.upstream,
                 session=visit.session,
             )
-        elif fault.status == 401 and login_url:
-            response = self.pages.problem_json(code, 401, visit.id, login_url=self.site.origin(visit.host) + login_url)
+        elif fault.status == 401:
+            response = self.pages.problem_json(code, 401, visit.id, login_url=self.site.origin(visit.host) + login)
         else:
             response = self.pages.problem_json(code, fault.status, visit.id, retry_after=fault.retry_after)
         self._account(visit, request, Answer(fault.status))
         return response
-
-    def _redirected(self, visit: Visit, request: web.Request, error: web.HTTPException) -> web.Response:
-        """aiohttp's way of saying "see there", "no such page", "not with this method"."""
-        if error.status >= 400:
-            code = "method_not_allowed" if error.status == 405 else "unknown_path"
-            return self._told(visit, request, ClientFault(code, status=error.status))
-        self._account(visit, request, Answer(error.status))
-        return web.Response(
-            status=error.status, headers={**self.pages.base_headers, "Location": error.headers["Location"]}
-        )
 
     def _audited(self, event: str, outcome: str, visit: Visit, **more: str) -> None:
         self.audit.event(

@@ -10,7 +10,7 @@ from __future__ import annotations
 import hmac
 import re
 import secrets
-from urllib.parse import quote, urlencode
+from urllib.parse import urlencode
 
 from aiohttp import web
 
@@ -22,7 +22,7 @@ from hubgate.core.site import OWN_PREFIX, Site
 from hubgate.errors import ClientFault
 from hubgate.store.base import Store
 from hubgate.store.codec import Sealer, Tampered
-from hubgate.web.render import LOGIN_PATH, Pages
+from hubgate.web.render import Pages, login_url
 from hubgate.web.sessions import Sessions, fingerprint
 from hubgate.web.visit import visit_of
 
@@ -50,14 +50,14 @@ class HandoverPages:
         visit = visit_of(request)
         after = safe_next(request.query.get("next"), own_hosts=(visit.host,))
         if visit.live is not None:
-            return self._redirect(after)
+            return self._pages.redirect(after)
         if visit.kind is not Kind.NAVIGATION:
             raise ClientFault("session_required", status=401)
         state = visit.cookies.get(self._cookie_name, "")
         if not _COOKIE.fullmatch(state):
             state = secrets.token_urlsafe(32)
         query = urlencode({"host": visit.host, "state": fingerprint(state), "next": after})
-        response = self._redirect(f"{self._site.public_url}{HANDOVER_PATH}?{query}")
+        response = self._pages.redirect(f"{self._site.public_url}{HANDOVER_PATH}?{query}")
         response.headers.add(
             "Set-Cookie", set_cookie(self._cookie_name, state, secure=self._site.secure, max_age=_STATE_LIFETIME)
         )
@@ -76,7 +76,7 @@ class HandoverPages:
         if host not in self._site.hosts[1:] or not _STATE.fullmatch(state):
             raise ClientFault("target_malformed", "a handover to no host of this site")
         if visit.live is None:
-            return self._redirect(f"{LOGIN_PATH}?next={quote(visit.raw, safe='')}")
+            return self._pages.redirect(login_url(visit.raw))
         code = secrets.token_urlsafe(32)
         key = _code_key(code)
         record = {
@@ -86,7 +86,7 @@ class HandoverPages:
             "next": safe_next(request.query.get("next"), own_hosts=(visit.host,)),
         }
         await self._store.put(key, self._sealer.seal(key, record), ttl=_CODE_LIFETIME)
-        return self._redirect(f"{self._site.origin(host)}{HANDOVER_PATH}?code={code}")
+        return self._pages.redirect(f"{self._site.origin(host)}{HANDOVER_PATH}?code={code}")
 
     async def _take(self, request: web.Request) -> web.StreamResponse:
         visit = visit_of(request)
@@ -104,13 +104,10 @@ class HandoverPages:
         if found is None:
             raise ClientFault("login_expired", "the session ended meanwhile")
         cookie = await self._sessions.alias(found.key, found.session, visit.host)
-        response = self._redirect(str(record["next"]))
+        response = self._pages.redirect(str(record["next"]))
         response.headers.add("Set-Cookie", set_cookie(self._site.cookie, cookie, secure=self._site.secure))
         response.headers.add("Set-Cookie", expire_cookie(self._cookie_name, secure=self._site.secure))
         return response
-
-    def _redirect(self, location: str) -> web.Response:
-        return web.Response(status=303, headers={**self._pages.base_headers, "Location": location})
 
 
 def _code_key(code: str) -> str:

@@ -16,7 +16,6 @@ import secrets
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from urllib.parse import quote
 
 from aiohttp import web
 
@@ -36,7 +35,7 @@ from hubgate.store.base import Store
 from hubgate.store.codec import Sealer, Tampered
 from hubgate.web.live import LiveSessions
 from hubgate.web.logout import left_behind
-from hubgate.web.render import LOGIN_PATH, Pages
+from hubgate.web.render import Pages, login_url
 from hubgate.web.sessions import Sessions, fingerprint, user_key
 from hubgate.web.visit import Visit, visit_of
 
@@ -105,14 +104,14 @@ class LoginPages:
         visit = visit_of(request)
         after = safe_next(request.query.get("next"), own_hosts=(visit.host,))
         if visit.live is not None:
-            raise web.HTTPSeeOther(after)
+            return self._pages.redirect(after)
         mode = request.headers.get("Sec-Fetch-Mode", "navigate")
         if mode != "navigate":
             # Scripts and prefetches don't begin logins: they would pile up states that nobody comes back for.
             raise ClientFault("session_required", status=401)
         if "Sec-Fetch-Mode" in request.headers and after != "/" and "#" not in after and "on" not in request.query:
             # A #fragment never reaches a server, and the provider's form would lose it.
-            return self._pages.continue_login(f"{LOGIN_PATH}?on=1&next={quote(after, safe='')}", request_id=visit.id)
+            return self._pages.continue_login(f"{login_url(after)}&on=1", request_id=visit.id)
         return await self._begin(visit, after, tries=0)
 
     async def _begin(self, visit: Visit, after: str, *, tries: int, prompt: str | None = None) -> web.Response:
@@ -131,7 +130,7 @@ class LoginPages:
         )
         key = _attempt_key(attempt.state)
         await self._store.put(key, self._attempts.seal(key, attempt.as_record()), ttl=_ATTEMPT_LIFETIME)
-        response = web.Response(status=302, headers={**self._pages.base_headers, "Location": url})
+        response = self._pages.redirect(url, status=302)
         response.headers.add(
             "Set-Cookie",
             set_cookie(self._cookie_name, browser, secure=self._site.secure, max_age=int(_ATTEMPT_LIFETIME)),
@@ -201,7 +200,7 @@ class LoginPages:
     async def _failed(self, visit: Visit, attempt: LoginAttempt | None, fault: HubgateFault) -> web.StreamResponse:
         if visit.live is not None and fault.code in {"login_expired", "login_unknown"}:
             # A tab that was left at the provider's form while another one logged in.
-            raise web.HTTPSeeOther("/")
+            return self._pages.redirect("/")
         self._metrics.login(fault.code)
         self._audit.event(
             "login", "refused", client=visit.address, request_id=visit.id, code=fault.code, **dict(fault.evidence)
@@ -240,7 +239,7 @@ class LoginPages:
             address=visit.address,
             user_agent=request.headers.get("User-Agent", ""),
         )
-        response = web.Response(status=303, headers={**self._pages.base_headers, "Location": attempt.next})
+        response = self._pages.redirect(attempt.next)
         if before is not None:
             # The old id ends with every login (session fixation), and a switch ends all that was the other's.
             await self._sessions.end(before.key, before.session.identity)

@@ -78,7 +78,7 @@ class LogoutPages:
         """GET: log out if a page of this site led here, else ask."""
         visit = visit_of(request)
         if visit.live is None:
-            raise web.HTTPSeeOther(RECEIPT_PATH)
+            return self._pages.redirect(RECEIPT_PATH)
         # JupyterHub's Log Out leads here. A foreign page could lead here as well, but not with this value.
         if visit.kind is Kind.NAVIGATION and request.headers.get("Sec-Fetch-Site") == "same-origin":
             return await self._end(visit, visit.live)
@@ -88,7 +88,7 @@ class LogoutPages:
         """POST: log out."""
         visit = visit_of(request)
         if visit.live is None:
-            raise web.HTTPSeeOther(RECEIPT_PATH)
+            return self._pages.redirect(RECEIPT_PATH)
         await own_form(request, visit.live.session, self._site, visit.host)
         return await self._end(visit, visit.live)
 
@@ -110,7 +110,7 @@ class LogoutPages:
             connections=connections,
         )
         location = await self._way_out(session.identity.username, connections, ended=ended, id_token=session.id_token)
-        response = web.Response(status=303, headers={**self._pages.base_headers, "Location": location})
+        response = self._pages.redirect(location)
         response.headers.add("Set-Cookie", expire_cookie(self._site.cookie, secure=self._site.secure))
         for line in left_behind(self._site, self._site.pools_on(visit.host), session.identity.username):
             response.headers.add("Set-Cookie", line)
@@ -150,7 +150,7 @@ class LogoutPages:
         location = (
             f"{self._site.origin(following[0])}{FAREWELL_PATH}?code={code}" if following else str(record["receipt"])
         )
-        response = web.Response(status=303, headers={**self._pages.base_headers, "Location": location})
+        response = self._pages.redirect(location)
         # A session that is still good here is somebody else's, who followed a link: theirs stays.
         if visit.live is None:
             response.headers.add("Set-Cookie", expire_cookie(self._site.cookie, secure=self._site.secure))

@@ -19,7 +19,7 @@ from hubgate.web.forms import own_form
 from hubgate.web.handover import HANDOVER_PATH, HandoverPages
 from hubgate.web.login import CALLBACK_PATH, LoginPages
 from hubgate.web.logout import FAREWELL_PATH, RECEIPT_PATH, LogoutPages, left_behind
-from hubgate.web.render import LOGIN_PATH, LOGOUT_PATH, MOVE_PATH, STATIC_PATH, Pages
+from hubgate.web.render import LOGIN_PATH, LOGOUT_PATH, MOVE_PATH, STATIC_PATH, Pages, login_url
 from hubgate.web.visit import visit_of
 
 JWKS_PATH = OWN_PREFIX + "jwks.json"
@@ -46,7 +46,7 @@ class PortalPages:
         """GET: HTC or HPC?"""
         visit = visit_of(request)
         if visit.session is None:
-            raise web.HTTPFound(f"{LOGIN_PATH}?next=/")
+            return self._pages.redirect(login_url("/"), status=302)
         return self._pages.landing(visit.session, state_of=self._registry.pool_state, request_id=visit.id)
 
     async def move(self, request: web.Request) -> web.StreamResponse:
@@ -63,7 +63,7 @@ class PortalPages:
         if not await self._bindings.may_move(
             visit.live, pool, visit.cookies.get(self._site.cookie_named(f"at-{pool.name}"), "")
         ):
-            raise web.HTTPSeeOther(after)  # the hub is back, or the grace time isn't over: that page says which
+            return self._pages.redirect(after)  # the hub is back, or the grace time isn't over: that page says which
         chosen = await self._bindings.move(visit.live, pool)
         if isinstance(chosen, Unavailable):
             raise UpstreamFault("no_hub_available", status=503, retry_after=chosen.retry_after)
@@ -77,7 +77,7 @@ class PortalPages:
             request_id=visit.id,
             upstream=chosen.upstream,
         )
-        response = web.Response(status=303, headers={**self._pages.base_headers, "Location": after})
+        response = self._pages.redirect(after)
         # What the old hub issued is of no use at the new one.
         for line in left_behind(self._site, [pool], session.identity.username):
             response.headers.add("Set-Cookie", line)
@@ -107,7 +107,7 @@ def own_pages(
                 return await portal_page(request)
             if pool_page is not None:
                 return await pool_page(request)
-            raise web.HTTPTemporaryRedirect(site.public_url + request.raw_path)
+            return pages.redirect(site.public_url + visit_of(request).raw, status=307)
 
         return page
 
