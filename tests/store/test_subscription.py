@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from itertools import count
 
 import pytest
@@ -13,6 +13,8 @@ from hubgate.errors import StoreFault
 from hubgate.store import open_store
 from hubgate.store.base import Event, Lost, Message, Restored, Store
 from tests.store.redis_server import RedisServer
+
+Until = Callable[[Callable[[], Awaitable[bool]]], Awaitable[None]]
 
 PATIENCE = 20.0
 
@@ -33,6 +35,31 @@ async def test_silence_is_noticed_and_told(redis_server: RedisServer, redis_stor
             assert await next_event(events) == Restored()
             await redis_store.publish("t", b"%d" % n)
             assert await next_event(events) == Message(b"%d" % n)
+
+
+@pytest.mark.redis
+async def test_an_outage_is_logged_once_with_its_cause(
+    redis_server: RedisServer, until: Until, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Who may not listen would otherwise never learn why nothing is ever in place."""
+    caplog.set_level("INFO")
+    redis_server.admin("ACL", "SETUSER", "deaf", "on", ">pw", "~*", "+@all", "resetchannels")
+    store = open_store(f"redis://deaf:pw@127.0.0.1:{redis_server.port}/0")
+
+    def refused() -> int:
+        statistics: dict[str, dict[str, int]] = redis_server.admin("INFO", "commandstats")
+        return statistics["cmdstat_subscribe"]["rejected_calls"] if "cmdstat_subscribe" in statistics else 0
+
+    async def tried_often() -> bool:
+        return refused() >= 4
+
+    async with store.subscribe("t") as events:
+        await until(tried_often)
+        redis_server.admin("ACL", "SETUSER", "deaf", "allchannels")
+        assert await next_event(events) == Restored()
+    await store.close()
+    told = [(entry.message, getattr(entry, "cause", None)) for entry in caplog.records]
+    assert told == [("store_subscription_down", "NoPermissionError"), ("store_subscription_up", None)]
 
 
 @pytest.mark.redis

@@ -11,12 +11,15 @@ RESP2 is spoken: in a subscribed connection every reply is then an array, pongs 
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 
 from hubgate.store.base import Lost, Message, Restored
 from hubgate.store.connections import Line
 from hubgate.store.inbox import Inbox
+
+log = logging.getLogger(__name__)
 
 PING_EVERY = 0.3
 """Seconds of silence after which a ping is sent."""
@@ -53,16 +56,22 @@ async def listen(
     asked now and then whether an open connection leads to where a new one would.
     """
     pause = FIRST_PAUSE
+    told = False
     while True:
         try:
             async with _line(connect(), channel) as line:
-                pause = FIRST_PAUSE
+                pause, told = FIRST_PAUSE, False
+                log.info("store_subscription_up", extra={"channel": channel})
                 inbox.put(Restored())
                 on_restored()
                 async for payload in _messages(line, is_current):
                     inbox.put(Message(payload))
         except Exception as error:  # noqa: BLE001 - whatever it is: if this ended unseen, revoked sessions would live on
-            inbox.put(Lost(type(error).__name__.lstrip("_")))
+            cause = type(error).__name__.lstrip("_")
+            inbox.put(Lost(cause))
+            if not told:  # once for each outage; the text of an error may hold anything
+                log.warning("store_subscription_down", extra={"channel": channel, "cause": cause})
+                told = True
         await asyncio.sleep(pause)
         pause = min(2 * pause, LONGEST_PAUSE)
 
