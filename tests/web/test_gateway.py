@@ -6,7 +6,7 @@ import json
 import pytest
 from aiohttp import WSMsgType, WSServerHandshakeError
 
-from tests.web.stand import stand
+from tests.kit.stand import stand
 
 
 @pytest.fixture
