@@ -1,0 +1,67 @@
+# `make demo` and `make test` set up everything by themselves; `make help` says what else there is.
+# What was fetched or built once is kept in .cache/ (HUBGATE_CACHE names another place) and .venv/.
+
+PYTHON ?= python3
+VENV   := .venv
+BIN    := $(VENV)/bin
+PYTEST := $(BIN)/python -m pytest
+SOURCES := proxy hub tests
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test test-quick test-nightly lint format clean clean-all
+
+help:
+	@echo "make demo          hubs, Keycloak, Redis and the gateway on this machine; Ctrl-C ends all"
+	@echo "make test          every test, with real parts (ALLOW_MISSING=keycloak,chromium leaves some out)"
+	@echo "make test-quick    what needs no service; under a minute"
+	@echo "make test-nightly  what takes too long for every change"
+	@echo "make lint          ruff, mypy, import contracts"
+	@echo "make format        let ruff lay out the code"
+	@echo "make clean         remove what tests and builds left; clean-all: environments and downloads, too"
+
+# An environment is made once, and again when pyproject.toml changes.
+define install
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "hubgate needs Python 3.11 or newer: make PYTHON=python3.11 …")'
+	@echo "  $(VENV)        installing hubgate and $(1) …"
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[$(1)]'
+	@touch $@
+endef
+
+$(VENV)/.demo: pyproject.toml
+	$(call install,demo)
+
+$(VENV)/.dev: pyproject.toml
+	$(call install,dev)
+
+demo: $(VENV)/.demo
+	@$(BIN)/hubgate demo $(ARGS)
+
+lint: $(VENV)/.dev
+	$(BIN)/ruff check $(SOURCES)
+	$(BIN)/ruff format --check $(SOURCES)
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+format: $(VENV)/.dev
+	$(BIN)/ruff format $(SOURCES)
+	$(BIN)/ruff check --fix $(SOURCES)
+
+# core/ decides, and is covered to the last branch by its own tests. Then everything, on real parts.
+test: lint
+	$(BIN)/coverage run -m pytest -q tests/core
+	$(BIN)/coverage report
+	$(PYTEST) -m "not nightly" --ignore=tests/core $(ARGS)
+
+test-quick: $(VENV)/.dev
+	$(PYTEST) -q $(ARGS)
+
+test-nightly: $(VENV)/.dev
+	$(PYTEST) -m nightly $(ARGS)
+
+clean:
+	rm -rf build dist .coverage .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache .cache/demo .cache/logs
+	find $(SOURCES) -name __pycache__ -type d -prune -exec rm -rf {} +
+
+clean-all: clean
+	rm -rf $(VENV) .cache
