@@ -137,11 +137,6 @@ class Connection(asyncio.Protocol):
                 return b""
         return self.take()
 
-    @property
-    def tls(self) -> ssl.SSLContext | None:
-        """What the hub is trusted by and shown, for whoever else asks it something; None over plain http."""
-        return self._context
-
     def take(self) -> bytes:
         """Whatever has arrived, without waiting."""
         chunks = self._chunks
@@ -215,6 +210,11 @@ class ConnectionPool:
     def waiting(self) -> int:
         """How many connections wait for a request."""
         return len(self._waiting)
+
+    @property
+    def tls(self) -> ssl.SSLContext | None:
+        """What the hub is trusted by and shown, for whoever else asks it something; None over plain http."""
+        return self._context
 
     def take(self, *, repeatable: bool) -> Connection | None:
         """A waiting connection, or None.

@@ -295,7 +295,7 @@ class Gateway:
                 status=fault.status,
                 request_id=visit.id,
                 retry_after=fault.retry_after,
-                retry_url=visit.raw if request.method == "GET" else None,
+                retry_url=visit.retry_url if request.method == "GET" else None,
                 login_url=login if fault.status == 401 else None,
                 pool=next((pool for pool in self.site.pools if pool.name == visit.pool), None),
                 hub=visit.upstream,

@@ -62,8 +62,25 @@ class BrowserConnection(web.RequestHandler):
         super().data_received(data)
         if self._request_count != before:
             self._head_since = 0.0
+            if in_body or len(self._messages) > 1:
+                self._end_broken_bodies(current)
         elif data and not in_body and not self._head_since:
             self._head_begins()
+
+    def _end_broken_bodies(self, current: web.BaseRequest | None) -> None:
+        """A message behind an unfinished body is aiohttp's note that the body's framing broke. It doesn't tell the
+        body's reader, who would wait for ever, and would send a second answer later: we tell, and send none."""
+        bodies = [payload for _, payload in self._messages][:-1]
+        if current is not None:
+            bodies.append(current.content)
+        broken = [body for body in bodies if not body.is_eof()]
+        if not broken:
+            return
+        self._messages.pop()
+        for body in broken:
+            body.set_exception(web.RequestPayloadError("the body's framing is broken"))
+            body.feed_eof()
+        self.close()
 
     def connection_lost(self, exc: BaseException | None) -> None:
         """Whoever is answering this client hears of it at once."""
@@ -138,7 +155,7 @@ class FrontServer(web.Server):
         while self.connections and loop.time() < deadline:
             self.pre_shutdown()
             await asyncio.sleep(0.02)
-        await super().shutdown(0.5)
+        await super().shutdown(0.05)  # twice: to let handlers end, and to let them be cancelled
 
 
 class FrontRunner(web.AppRunner):

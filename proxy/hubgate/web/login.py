@@ -24,7 +24,7 @@ from hubgate.core.cookies import set_cookie
 from hubgate.core.identity import Admission, Identity, UsernamePolicy, admit, identity_from_claims
 from hubgate.core.keyring import Keyring
 from hubgate.core.oidc import LoginAttempt, callback_params, safe_next
-from hubgate.core.site import OWN_PREFIX, Site
+from hubgate.core.site import Site
 from hubgate.core.throttle import Rate, Throttle, source_key
 from hubgate.errors import ClientFault, HubgateFault, ProviderFault
 from hubgate.idp.client import Login as Proven
@@ -37,11 +37,9 @@ from hubgate.web.live import LiveSessions
 from hubgate.web.logout import left_behind
 from hubgate.web.render import Pages, login_url
 from hubgate.web.sessions import Sessions, fingerprint, user_key
-from hubgate.web.visit import Visit, visit_of
+from hubgate.web.visit import CALLBACK_PATH, Visit, visit_of
 
 log = logging.getLogger(__name__)
-
-CALLBACK_PATH = OWN_PREFIX + "callback"
 
 _ATTEMPT_LIFETIME = 600.0  # seconds for password, code and, the first time, the QR code
 _NAME_LIFETIME = 400 * 86400.0  # seconds that an unused username stays its owner's

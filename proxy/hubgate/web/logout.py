@@ -11,6 +11,7 @@ Log Out. Anything else gets a page that asks.
 
 from __future__ import annotations
 
+import re
 import secrets
 from collections.abc import Iterable
 from urllib.parse import urlencode
@@ -21,6 +22,7 @@ from hubgate.audit import Audit
 from hubgate.core.access import Kind
 from hubgate.core.cookies import expire_cookie, hub_cookie_expiries
 from hubgate.core.keyring import Keyring
+from hubgate.core.session import Session
 from hubgate.core.site import OWN_PREFIX, Pool, Site
 from hubgate.errors import ClientFault, ProviderFault
 from hubgate.idp.client import OIDCClient
@@ -109,20 +111,22 @@ class LogoutPages:
             request_id=visit.id,
             connections=connections,
         )
-        location = await self._way_out(session.identity.username, connections, ended=ended, id_token=session.id_token)
+        location = await self._way_out(session, connections, ended=ended)
         response = self._pages.redirect(location)
         response.headers.add("Set-Cookie", expire_cookie(self._site.cookie, secure=self._site.secure))
         for line in left_behind(self._site, self._site.pools_on(visit.host), session.identity.username):
             response.headers.add("Set-Cookie", line)
         return response
 
-    async def _way_out(self, username: str, connections: int, *, ended: bool, id_token: str) -> str:
+    async def _way_out(self, session: Session, connections: int, *, ended: bool) -> str:
         """Where the browser goes next: through the pools' hosts, past the provider if need be, to the receipt."""
-        receipt = f"{self._site.public_url}{RECEIPT_PATH}?" + urlencode({"closed": connections, "ended": int(ended)})
+        pools = [pool.name for pool in self._site.pools if pool.admits(session.identity.groups)]
+        told = urlencode({"closed": connections, "ended": int(ended), "pool": pools}, doseq=True)
+        receipt = f"{self._site.public_url}{RECEIPT_PATH}?{told}"
         if not ended:
             try:
                 url = await self._provider.end_session_url(
-                    id_token=id_token, post_logout_redirect_uri=self._site.public_url + RECEIPT_PATH
+                    id_token=session.id_token, post_logout_redirect_uri=self._site.public_url + RECEIPT_PATH
                 )
             except ProviderFault:
                 url = None
@@ -132,7 +136,7 @@ class LogoutPages:
             return receipt
         code = secrets.token_urlsafe(32)
         key = _farewell_key(code)
-        record = {"username": username, "receipt": receipt}
+        record = {"username": session.identity.username, "receipt": receipt}
         await self._store.put(key, self._sealer.seal(key, record), ttl=_FAREWELL_LIFETIME)
         return f"{self._site.origin(hosts[0])}{FAREWELL_PATH}?code={code}"
 
@@ -159,14 +163,15 @@ class LogoutPages:
         return response
 
     async def receipt(self, request: web.Request) -> web.StreamResponse:
-        """GET: what was ended. The numbers come from the address; they are told, and nothing hangs on them."""
+        """GET: what was ended. The facts come from the address; they are told, and nothing hangs on them."""
         visit = visit_of(request)
-        closed = request.query.get("closed", "0")
+        pools = request.query.getall("pool", ())
+        closed = request.query.get("closed", "")
         return self._pages.receipt(
             request_id=visit.id,
-            pools=self._site.pools,
-            connections=int(closed) if closed.isascii() and closed.isdigit() and len(closed) < 5 else 0,
-            provider_ended=request.query.get("ended", "1") == "1",
+            pools=[pool for pool in self._site.pools if pool.name in pools],
+            connections=int(closed) if re.fullmatch(r"[0-9]{1,4}", closed) else 0,
+            provider_ended={"1": True, "0": False}.get(request.query.get("ended", "")),
         )
 
 

@@ -17,10 +17,10 @@ from hubgate.upstream.registry import Registry
 from hubgate.web.affinity import Bindings
 from hubgate.web.forms import own_form
 from hubgate.web.handover import HANDOVER_PATH, HandoverPages
-from hubgate.web.login import CALLBACK_PATH, LoginPages
+from hubgate.web.login import LoginPages
 from hubgate.web.logout import FAREWELL_PATH, RECEIPT_PATH, LogoutPages, left_behind
 from hubgate.web.render import LOGIN_PATH, LOGOUT_PATH, MOVE_PATH, STATIC_PATH, Pages, login_url
-from hubgate.web.visit import visit_of
+from hubgate.web.visit import CALLBACK_PATH, visit_of
 
 JWKS_PATH = OWN_PREFIX + "jwks.json"
 
@@ -89,6 +89,14 @@ class PortalPages:
             body=self._jwks, content_type="application/jwk-set+json", headers={"Cache-Control": "public, max-age=60"}
         )
 
+    def file(self, name: str) -> Page:
+        """A page that is one of the static files, at an address that browsers and robots expect."""
+
+        async def page(_request: web.Request) -> web.StreamResponse:
+            return self._pages.file(name) or self._pages.redirect("/")
+
+        return page
+
 
 def own_pages(
     site: Site,
@@ -123,4 +131,6 @@ def own_pages(
     app.router.add_post(MOVE_PATH, portal.move)
     app.router.add_get(JWKS_PATH, portal.jwks)
     app.router.add_get(STATIC_PATH + "{name}", pages.static)
+    app.router.add_get("/favicon.ico", portal.file("favicon.svg"))
+    app.router.add_get("/robots.txt", portal.file("robots.txt"))
     return app

@@ -15,7 +15,10 @@ from aiohttp import web
 
 from hubgate.core.access import Kind
 from hubgate.core.session import Session
+from hubgate.core.site import OWN_PREFIX
 from hubgate.web.live import LiveSession
+
+CALLBACK_PATH = OWN_PREFIX + "callback"
 
 _PREFIX = secrets.token_hex(4)
 _NUMBERS = itertools.count(1)
@@ -37,6 +40,11 @@ class Visit:
     upstream: str = ""
     id: str = field(default_factory=lambda: f"{_PREFIX}-{next(_NUMBERS):x}")
     started: float = field(default_factory=time.perf_counter)
+
+    @property
+    def retry_url(self) -> str | None:
+        """What "try again" means: the same address, but never a callback, whose code is used up."""
+        return None if self.path == CALLBACK_PATH else self.raw or None
 
     @property
     def session(self) -> Session | None:
