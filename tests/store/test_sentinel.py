@@ -12,6 +12,7 @@ import redis
 from hubgate.errors import StoreFault
 from hubgate.store import open_store
 from hubgate.store.base import Lost, Message, Restored
+from hubgate.store.subscription import CHECK_EVERY
 from tests.store.redis_server import BUNDLED, NEWEST, RedisServer, running
 
 Until = Callable[[Callable[[], Awaitable[bool]]], Awaitable[None]]
@@ -105,6 +106,24 @@ async def test_a_switch_by_the_operator_leaves_nothing_on_the_old_one(until: Unt
             assert {primary.admin("GET", f"hubgate:k{n}") for n in range(50)} == {b"1"}
             await store.publish("t", b"after")
             assert await anext(events) == Message(b"after")
+        await store.close()
+
+
+@pytest.mark.redis
+async def test_sentinels_that_fall_silent_take_nothing_away(until: Until) -> None:
+    """Redis itself answers, so lines to it are kept, and none is lost for want of somebody who confirms it."""
+    async with watched(NEWEST, until) as (_, _, sentinel):
+        store = open_store(f"redis+sentinel://127.0.0.1:{sentinel.port}/main")
+        async with store.subscribe("t") as events, asyncio.timeout(PATIENCE):
+            assert await anext(events) == Restored()
+            await store.ping()
+            await asyncio.sleep(1.5 * CHECK_EVERY)  # asked once, and all is as it was
+            sentinel.pause()
+            await asyncio.sleep(1.5 * CHECK_EVERY)  # asked again, in vain
+            await store.put("k", b"1", ttl=60)
+            await store.publish("t", b"still here")
+            assert await anext(events) == Message(b"still here")
+            sentinel.resume()
         await store.close()
 
 
