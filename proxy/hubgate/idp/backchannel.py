@@ -46,7 +46,7 @@ class Backchannel:
 
     async def __aenter__(self) -> Self:
         self._session = aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(ssl=tls_context(self._ca), limit=64),
+            connector=aiohttp.TCPConnector(ssl=tls_context(self._ca) if self._ca else True, limit=64),
             timeout=self._timeout,
             # A provider's cookies would be shared by everybody who logs in.
             cookie_jar=aiohttp.DummyCookieJar(),

@@ -290,7 +290,7 @@ class OIDCClient:
         found = reply.document
         if reply.status != 200 or found is None:
             error = _error(reply)
-            if error and reply.status < 500 and reply.status != 429:
+            if error:
                 message = f"the provider refused the client's request: {error}"
                 raise ProviderFault("provider_error", message, evidence={"error": error})
             raise refusal(reply, "tokens")
@@ -323,7 +323,8 @@ def _malformed(name: str) -> ProviderFault:
 
 def _error(reply: Reply) -> str:
     """The error that a token response tells (RFC 6749, 5.2), or ""."""
-    if reply.document is None or "error" not in reply.document or not 400 <= reply.status < 500:
+    # With 429 and 5xx it is the day that is bad and not the request, whatever the body says.
+    if reply.document is None or "error" not in reply.document or reply.status == 429 or reply.status >= 500:
         return ""
     return error_slug(reply.document["error"])
 
