@@ -7,10 +7,8 @@ fails the tests that need it, see kit/missing.py.
 
 from __future__ import annotations
 
-import itertools
-import secrets
 import subprocess
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator
 from functools import cache
 from pathlib import Path
 from typing import Any, Protocol
@@ -19,7 +17,7 @@ import pytest
 from playwright.async_api import Browser, async_playwright
 
 from hubgate.errors import OperatorFault
-from hubgate.ops.demo import hubs, java, realm, settings
+from hubgate.ops.demo import hubs, java, realm
 from hubgate.ops.demo import keycloak as demo_keycloak
 from hubgate.ops.demo import redis as demo_redis
 from hubgate.ops.demo.child import Child, free_ports
@@ -28,8 +26,8 @@ from tests.kit import chromium as kit_chromium
 from tests.kit.echo import Echo
 from tests.kit.missing import allowed, left_out, missing
 from tests.kit.person import Person
-from tests.kit.provider import KeycloakProvider, Provider
-from tests.kit.running import RunningGateway
+from tests.kit.provider import KeycloakProvider
+from tests.kit.running import Gateways, RunningGateway
 
 NEEDS = {
     "redis_server": "redis",
@@ -39,8 +37,6 @@ NEEDS = {
     "hub_environment": "jupyterhub",
     "chromium": "chromium",
 }
-SECRET_KEY = "for tests only, and the same in a whole run: hubs remember our keys"
-"""`secret_keys` of every test's gateway, unless it says otherwise."""
 
 
 # -- which parts
@@ -211,7 +207,15 @@ def hub(
     def start(name: str = "htc01", *, version: str = hubs.NEWEST, path: str = "/htc/") -> hubs.Hub:
         if name not in running:
             made = hub_environment(version)
-            child = hubs.Hub(made, stage / name, name=name, path=path, gateway_url=public_url, homes=stage / "homes")
+            child = hubs.Hub(
+                made,
+                stage / name,
+                name=name,
+                path=path,
+                gateway_url=public_url,
+                homes=stage / "homes",
+                extra=f'c.JupyterHub.tornado_settings = {{"headers": {{"X-Answered-By": {name!r}}}}}',
+            )
             running[name] = child
             try:
                 with progress.step(name, f"starting JupyterHub {version}", "running"):
@@ -241,65 +245,12 @@ async def chromium() -> AsyncIterator[Browser]:
 # -- the gateway, and who is before and behind it
 
 
-class GatewayFactory(Protocol):
-    def __call__(
-        self,
-        *,
-        pools: Sequence[Mapping[str, Any]] = ...,
-        provider: Provider | None = ...,
-        store_url: str = ...,
-        public_url: str = ...,
-        ready: bool = ...,
-        **tables: Mapping[str, Any],
-    ) -> RunningGateway: ...
-
-
 @pytest.fixture
-def gateway(tmp_path: Path) -> Iterator[GatewayFactory]:
-    """Starts `hubgate serve` processes; they end with the test.
-
-    `pools` as in the TOML file; `provider` is who people log in at (None: nobody is there); further keywords are tables
-    that are laid over the rest, e.g. `session={"idle": "2s"}`. With `ready=False` it need only run.
-    """
-    started: list[RunningGateway] = []
-    numbers = itertools.count(1)
-
-    def start(
-        *,
-        pools: Sequence[Mapping[str, Any]] = (),
-        provider: Provider | None = None,
-        store_url: str = "memory://",
-        public_url: str = "",
-        ready: bool = True,
-        **tables: Mapping[str, Any],
-    ) -> RunningGateway:
-        name = f"gateway{next(numbers)}"
-        port, ops_port, nobody = free_ports(3)
-        url = public_url or f"http://127.0.0.1:{port}"
-        base = settings.gateway(
-            public_url=url,
-            listen=[url.partition("://")[2]],
-            ops_listen=f"127.0.0.1:{ops_port}",
-            secret_keys=[SECRET_KEY],
-            store_url=store_url,
-            issuer=provider.issuer if provider else f"http://127.0.0.1:{nobody}/nobody",
-            client=provider.client if provider else ("hubgate", secrets.token_urlsafe(16)),
-            pools=[dict(pool) for pool in pools],
-        )
-        config = tmp_path / f"{name}.toml"
-        config.write_text(settings.to_toml(settings.merged(base, tables)))
-        ops_url = f"http://127.0.0.1:{ops_port}"
-        running = RunningGateway(config, url=url, ops_url=ops_url, log=tmp_path / f"{name}.log", name=name)
-        started.append(running)
-        running.start()
-        running.listening()
-        if ready and provider is not None:
-            running.ready()
-        return running
-
-    yield start
-    for each in started:
-        each.stop()
+def gateway(tmp_path: Path) -> Iterator[Callable[..., RunningGateway]]:
+    """`gateway(pools=[…], provider=keycloak, …)`: a `hubgate serve` of this test's own, see kit/running.py."""
+    gateways = Gateways(tmp_path)
+    yield gateways.start
+    gateways.stop()
 
 
 @pytest.fixture
