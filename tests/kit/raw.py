@@ -51,6 +51,17 @@ class Peer:
         self.writer = writer
         self.received = b""
         self._taken = 0
+        self._reading = asyncio.Lock()
+        self._cues = asyncio.Semaphore(0)
+
+    def cue(self) -> None:
+        """Let this end's script go on, which waits for it."""
+        self._cues.release()
+
+    async def cued(self) -> None:
+        """Wait for the test's word."""
+        async with asyncio.timeout(PATIENCE):
+            await self._cues.acquire()
 
     async def send(self, data: bytes) -> None:
         """Write and wait until the socket took it."""
@@ -72,10 +83,13 @@ class Peer:
         self.writer.transport.abort()
 
     async def _more(self) -> bool:
-        async with asyncio.timeout(PATIENCE):
+        before = len(self.received)
+        async with asyncio.timeout(PATIENCE), self._reading:  # a script and a test may wait for the same end
+            if len(self.received) > before:
+                return True
             data = await self.reader.read(1 << 18)
-        self.received += data
-        return bool(data)
+            self.received += data
+            return bool(data)
 
     @property
     def unread(self) -> bytes:
@@ -97,6 +111,12 @@ class Peer:
                 raise EOFError(f"{size} bytes never came, only {len(self.unread)}")
         start, self._taken = self._taken, self._taken + size
         return self.received[start : self._taken]
+
+    async def saw(self, mark: bytes) -> None:
+        """Wait until `mark` has come, and take nothing."""
+        while mark not in self.received:
+            if not await self._more():
+                raise EOFError(f"{mark!r} never came")
 
     async def rest(self) -> bytes:
         """Everything up to the end of the connection, orderly or not."""
@@ -241,6 +261,7 @@ class Gate:
     port: int
     outcomes: list[Outcome] = field(default_factory=list)
     tunnels: list[Tunnel] = field(default_factory=list)
+    clients: list[Peer] = field(default_factory=list)
     tls: ssl.SSLContext | None = None
     _ended: asyncio.Event = field(default_factory=asyncio.Event)
 
@@ -299,7 +320,8 @@ class Gate:
         reader, writer = await asyncio.open_connection(
             "127.0.0.1", self.port, ssl=self.tls, server_hostname="localhost" if self.tls else None, limit=1 << 18
         )
-        return Peer(reader, writer)
+        self.clients.append(Peer(reader, writer))
+        return self.clients[-1]
 
     async def ask(self, request: bytes, method: str = "GET") -> Reply:
         """One request on a connection of its own; its answer."""
@@ -348,6 +370,8 @@ async def gate(
     finally:
         for tunnel in made[0].tunnels:
             tunnel.close()
+        for client in made[0].clients:
+            client.writer.transport.abort()
         pool.close()
         await runner.cleanup()
 

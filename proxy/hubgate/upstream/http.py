@@ -249,14 +249,14 @@ class _Exchange:
         if not self.request.upgrade:
             raise MalformedAnswer("a 101 that was not asked for")
         check_switch(head, self.request.head)
-        down = _head_bytes(head, rewrite(101, head.lines), UPGRADE) + rest
+        switch = _head_bytes(head, rewrite(101, head.lines), UPGRADE)
         if client.transport is None or connection.lost:
             raise self._silence()
         client.watch(None)
         self.settled = True
         full = client.writing_paused
         transport, early = client.detach()
-        down += connection.take()
+        down = rest + connection.take()
         self.pool.forget(connection)
         tunnel = Tunnel(transport, connection.transport, client_full=full)
         try:
@@ -265,7 +265,7 @@ class _Exchange:
         except BaseException:
             tunnel.close()
             raise
-        tunnel.start(up=early, down=down)
+        tunnel.start(switch, up=early, down=down)
         return Answer(101, upgraded=True, tunnel=tunnel)
 
     def fault(self, code: str, message: str, *, status: int | None = None) -> HubgateFault:

@@ -92,15 +92,16 @@ class Tunnel:
         """Whether both sides are gone."""
         return self._client_side.lost and self._hub_side.lost
 
-    def start(self, *, up: bytes, down: bytes) -> None:
-        """Send what belongs in front: `up` to the hub, `down` to the client. Nothing, if it was closed meanwhile."""
+    def start(self, head: bytes, *, up: bytes, down: bytes) -> None:
+        """Send the answer's head to the client, and what came with either handshake to whom it is for. Nothing, if it
+        was closed meanwhile."""
         if self._client.is_closing():
             return
         self._client_side.count += len(up)
+        self._hub_side.count += len(down)
+        self._client.write(head + down)
         if up:
             self._hub.write(up)
-        if down:
-            self._client.write(down)
 
     def close(self) -> None:
         """End it by force: both TCP connections are aborted, nothing more is delivered. Idempotent."""

@@ -110,10 +110,10 @@ class BrowserConnection(web.RequestHandler):
         self.force_close()
 
     def retire(self) -> None:
-        """Take no further request. aiohttp's `close()` alone would also stop reading the body of the present one."""
+        """Take no further request. aiohttp's `close()` would also stop reading the body of the present one."""
         self.retiring = True
         if self.idle:
-            self.close()
+            self.force_close()
 
     def handle_error(
         self,
