@@ -20,7 +20,6 @@ from urllib.parse import parse_qsl, unquote
 from hubgate.errors import OperatorFault
 
 _TLS = {"redis": False, "rediss": True, "redis+sentinel": False, "rediss+sentinel": True}
-SCHEMES = tuple(_TLS)
 
 _REDIS_PORT = 6379
 _SENTINEL_PORT = 26379
