@@ -22,7 +22,7 @@ from itertools import islice
 from hubgate.core.balancer import Affinity
 from hubgate.core.session import Limits, SessionState
 from hubgate.errors import StoreFault
-from hubgate.store.base import Message, Store
+from hubgate.store.base import Message, Restored, Store
 from hubgate.upstream.tunnel import Tunnel
 from hubgate.web.sessions import TOPIC, Found, Sessions, user_key
 
@@ -227,7 +227,7 @@ class LiveSessions:
                         self.rebind(key)
                     continue
                 # Lost or restored: messages may be missing, so everything is read again, bindings too.
-                self.subscribed = type(event).__name__ == "Restored"
+                self.subscribed = isinstance(event, Restored)
                 self._generation += 1
                 for live in self._by_cookie.values():
                     live.bound.clear()
