@@ -28,8 +28,10 @@ HTC, HPC = SITE.pools[:2]
         ("POST", {"Sec-Fetch-Mode": "navigate", "Accept": "text/html"}, Kind.FETCH),
         ("DELETE", {"Accept": "text/html"}, Kind.FETCH),
         ("GET", {"Upgrade": "websocket", "Sec-Fetch-Mode": "navigate"}, Kind.UPGRADE),
-        ("POST", {"upgrade": "h2c"}, Kind.UPGRADE),
-        ("GET", {"Upgrade": ""}, Kind.UPGRADE),
+        ("POST", {"upgrade": "WebSocket"}, Kind.UPGRADE),
+        ("GET", {"Upgrade": "h2c, websocket"}, Kind.UPGRADE),
+        ("GET", {"Upgrade": "h2c", "Connection": "Upgrade, HTTP2-Settings"}, Kind.FETCH),
+        ("GET", {"Upgrade": "", "Sec-Fetch-Mode": "navigate"}, Kind.NAVIGATION),
     ],
 )
 def test_kind(method: str, headers: dict[str, str], kind: Kind) -> None:

@@ -236,6 +236,11 @@ def test_forged_tags(forge: object) -> None:
     assert to_hub(b"jupyterhub-user-alice=" + tagged, "alice") == b""
 
 
+def test_where_the_user_ends_and_the_name_begins_is_signed_too() -> None:
+    tagged = given_to("a", b"service-service-x=v").partition(b"=")[2]
+    assert to_hub(b"service-x=" + tagged, "aservice-") == b""
+
+
 _values = st.binary(min_size=1, max_size=30).filter(lambda v: not set(v) & set(b'; \t\r\n\v\f"\x00') and v != b"")
 _names = st.sampled_from((b"jupyterhub-hub-login", b"jupyterhub-user-a", b"service-x"))
 

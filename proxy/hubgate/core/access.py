@@ -23,9 +23,6 @@ class Headers(Protocol):
     def get(self, key: str, /, default: str) -> str:
         """The first value, or `default`."""
 
-    def __contains__(self, key: object, /) -> bool:
-        """Whether there is such a field."""
-
 
 class Kind(Enum):
     """Who is asking, as far as the answer's form depends on it."""
@@ -35,7 +32,7 @@ class Kind(Enum):
     FETCH = "fetch"
     """A script, an image, a program, or any request that changes something."""
     UPGRADE = "upgrade"
-    """A handshake for another protocol, WebSocket as a rule."""
+    """A WebSocket handshake."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +66,8 @@ def kind_of(method: str, headers: Headers) -> Kind:
 
     Where a client sends no Sec-Fetch-Mode (plain-http hosts, programs), wanting HTML is taken for navigating.
     """
-    if "Upgrade" in headers:
+    # Whoever may speak another protocol as well (h2c, by default in Java) gets an ordinary answer, RFC 9110, 7.8.
+    if "websocket" in headers.get("Upgrade", "").lower():
         return Kind.UPGRADE
     if method not in {"GET", "HEAD"}:
         return Kind.FETCH
