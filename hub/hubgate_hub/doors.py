@@ -25,7 +25,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Advice:
-    """What a kind of refusal means for the person who met it. `{user}` in `text` is their name."""
+    """What a kind of refusal means for the person who met it. `{user}` in `text` is their name.
+
+    `text` stands alone: JupyterHub 5 shows no titles.
+    """
 
     title: str
     text: str
@@ -46,7 +49,7 @@ _AGAIN = Advice(
 )
 _JUST_STARTED = Advice(
     "This hub has just started",
-    "It only takes logins that are newer than that. This page goes on by itself in a moment.",
+    "This hub started a moment ago, and takes only logins that are newer. This page goes on by itself in a moment.",
     retry_after=2,
     goes_on=True,
 )
@@ -64,7 +67,7 @@ _NOT_NOW = Advice(
 )
 _NOT_SET_UP = Advice(
     "This hub is not set up yet",
-    "Its administrators have to say which gateway it belongs to; the hub's log says what is missing.",
+    "The administrators of this hub have to say which gateway it belongs to; its log says what is missing.",
     status=503,
 )
 _NOT_ADMITTED = Advice(
@@ -81,8 +84,9 @@ _BAD_NAME = Advice(
     "You are logged in under a name that can't be used here. Please ask the administrators of the gateway for another.",
 )
 _DISAGREE = Advice(
-    "The gateway and this hub don't understand each other",
-    "It is nothing that you did. Please tell the administrators the reason below; the hub's log has the details.",
+    "This hub can't believe the gateway",
+    "The gateway and this hub don't agree about your login. It is nothing that you did: please tell the administrators "
+    "the reason below; the hub's log has the details.",
 )
 
 # Whatever isn't here is a disagreement between two machines, which only their administrators can settle.

@@ -52,6 +52,7 @@ def start_hub(environment, gateway, tmp_path_factory) -> Iterator[Callable]:
     Whatever a test did: no assertion may have reached a log.
     """
     from hubgate.ops.demo.hubs import Hub
+    from tests.hub.playing import ready
 
     running = []
 
@@ -60,7 +61,7 @@ def start_hub(environment, gateway, tmp_path_factory) -> Iterator[Callable]:
         hub = Hub(environment, folder, name=name, path=path, gateway_url=gateway.issuer, extra=extra)
         running.append(hub)
         hub.start()
-        hub.ready()
+        ready(hub, gateway)
         return hub
 
     yield start

@@ -8,6 +8,7 @@ from __future__ import annotations
 import http.client
 import http.server
 import threading
+import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -65,6 +66,18 @@ def send(base: str, path: str, fields: Fields = (), *, method: str = "GET", body
         return Answer(response.status, response.reason, response.getheaders(), response.read().decode(errors="replace"))
     finally:
         connection.close()
+
+
+def ready(hub: Any, gateway: Gateway) -> None:
+    """Until the hub answers, and takes what is signed now: not in the very second in which it started."""
+    hub.ready()
+    deadline = time.monotonic() + PATIENCE
+    while True:
+        fields = [("REMOTE_USER", "first"), ("X-Hubgate-Assertion", gateway.assertion("first"))]
+        if "Reason: before_start" not in send(hub.url, f"{hub.path}hub/login", fields).body:
+            return
+        assert time.monotonic() < deadline, hub.tail()
+        time.sleep(0.1)  # for the next second to begin
 
 
 class Browser:

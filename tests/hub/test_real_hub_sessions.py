@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from tests.hub.playing import Browser, send
+from tests.hub.playing import Browser, ready, send
 
 pytestmark = pytest.mark.jupyterhub
 
@@ -134,7 +134,7 @@ def test_a_restart(hub, gateway, browser):
     kept = [("REMOTE_USER", "alice"), ("X-Hubgate-Assertion", gateway.assertion("alice"))]
     hub.stop()
     hub.start()
-    hub.ready()
+    ready(hub, gateway)
 
     for fields in (early, kept):
         answer = send(hub.url, LOGIN, fields)
@@ -160,7 +160,7 @@ def test_tokens_and_requests_about_others_go_on(hub, browser, gateway):
     """Whatever page assertion lies beside them: an API token is its own proof."""
     hub.stop()
     hub.start()
-    hub.ready()
+    ready(hub, gateway)
     assertion = ("X-Hubgate-Assertion", gateway.assertion("bob", use="page"))
     fields = [("Authorization", f"token {TOKEN}"), ("REMOTE_USER", "bob"), assertion]
     assert send(hub.url, "/htc/hub/api/users/alice", fields).status == 200

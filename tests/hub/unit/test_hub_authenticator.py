@@ -169,6 +169,19 @@ def test_once_only(hub):
     assert hub.reason(*good) == "replayed"
 
 
+def test_of_two_at_once_one_gets_in(hub):
+    good = hub.good()
+
+    async def both():
+        requests = [hub.request(*good), hub.request(*good)]
+        asked = (hub.authenticator.get_authenticated_user(request, None) for request in requests)
+        return await asyncio.gather(*asked, return_exceptions=True)
+
+    outcomes = asyncio.run(both())
+    assert len([outcome for outcome in outcomes if isinstance(outcome, dict)]) == 1
+    assert len([outcome for outcome in outcomes if isinstance(outcome, TurnedAway)]) == 1
+
+
 def test_not_from_before_the_start(hub):
     hub.authenticator._started = time.time()
     assert hub.reason(*hub.good(now=time.time() - 3)) == "before_start"
