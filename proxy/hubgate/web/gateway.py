@@ -23,7 +23,7 @@ from hubgate.core.balancer import Unavailable
 from hubgate.core.cookies import HubCookieTags, RequestCookies, parse_cookies, set_cookie
 from hubgate.core.headers import HeaderRules, UpstreamHeaders, client_address, forwarded_lines
 from hubgate.core.health import Observation
-from hubgate.core.routing import NoRoute, PoolRoute, PortalRoute, Router, parse_target
+from hubgate.core.routing import NoRoute, PoolRoute, PortalRoute, Router, Zone, parse_target
 from hubgate.core.session import Limits
 from hubgate.core.site import Pool, Site
 from hubgate.errors import ClientFault, HubgateFault, StoreFault, UpstreamFault
@@ -179,7 +179,7 @@ class Gateway:
                         expect_continue=framing.expect_continue,
                     ),
                     client,
-                    rewrite=partial(self._rewritten, live, self._sticky(visit, pool, bound)),
+                    rewrite=partial(self._rewritten, live, route.zone, self._sticky(visit, pool, bound)),
                     on_tunnel=partial(self._opened, visit, live),
                 )
             except UpstreamFault as fault:
@@ -239,9 +239,11 @@ class Gateway:
             + set_cookie(name, bound.cookie, secure=self.site.secure, max_age=self.bindings.cookie_max_age).encode()
         )
 
-    def _rewritten(self, live: LiveSession, sticky: bytes, _status: int, lines: list[bytes]) -> list[bytes]:
+    def _rewritten(self, live: LiveSession, zone: Zone, sticky: bytes, _status: int, lines: list[bytes]) -> list[bytes]:
         """An answer's fields as the browser may get them."""
-        kept = self.rules.to_client(lines, partial(self.tags.outgoing, user_key=live.user_key))
+        kept = self.rules.to_client(
+            lines, partial(self.tags.outgoing, user_key=live.user_key, from_hub=zone is not Zone.NOTEBOOK)
+        )
         if sticky:
             kept.append(sticky)
         return kept
