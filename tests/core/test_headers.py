@@ -43,7 +43,7 @@ def test_end_to_end_fields_pass_as_they_are() -> None:
     ]
     headers = RULES.to_upstream(fields)
     assert headers.lines == [b"%b: %b\r\n" % field for field in fields]
-    assert headers == (headers.lines, None, None, False, None, False)
+    assert headers.cookie is None
 
 
 @pytest.mark.parametrize(
@@ -65,7 +65,8 @@ def test_end_to_end_fields_pass_as_they_are() -> None:
             "X-SSL-Client-Verify",
             "Front-End-Https",
         ),
-        *("Keep-Alive", "Proxy-Connection", "TE", "Trailer", "Upgrade", "HTTP2-Settings"),
+        *("Keep-Alive", "Proxy-Connection", "TE", "Trailer", "Upgrade", "HTTP2-Settings", "Expect"),
+        *("Content-Length", "Transfer-Encoding"),
         *("Content_Length", "Transfer_Encoding", "Transfer.Encoding", "HTTP_HOST", "HTTP_COOKIE", "Coo-kie", "Ho_st"),
         *("HTTP_AUTHORIZATION", "__", "-"),
     ],
@@ -75,7 +76,7 @@ def test_dropped(name: str, respell: Callable[[str], str]) -> None:
     spelled = respell(name).encode()
     headers = sent((b"A", b"1"), (spelled, b"admin"), (b"B", b"2"), (spelled, b""))
     assert names(headers) == [b"Host", b"A", b"B"]
-    assert headers[1:] == (None, None, False, None, False)
+    assert headers.cookie is None
 
 
 def test_the_identity_header_has_the_configured_name() -> None:
@@ -103,60 +104,6 @@ def test_what_connection_lists_is_removed() -> None:
         (b"X-Other", b"2"),
     )
     assert names(headers) == [b"Host", b"X-Other"]
-
-
-@pytest.mark.parametrize(
-    ("connection", "upgrade", "found"),
-    [
-        ([b"Upgrade"], [b"websocket"], b"websocket"),
-        ([b"keep-alive, upgrade"], [b"WebSocket"], b"WebSocket"),
-        ([b"close", b"Upgrade"], [b"websocket"], b"websocket"),
-        ([b"Upgrade, HTTP2-Settings"], [b"h2c"], b"h2c"),
-        ([b"Upgrade"], [b"websocket", b"h2c"], b"websocket, h2c"),
-        ([b"keep-alive"], [b"websocket"], None),
-        ([], [b"websocket"], None),
-        ([b"Upgrade"], [], None),
-        ([b"upgraded"], [b"websocket"], None),
-    ],
-)
-def test_an_upgrade_needs_both_fields(connection: list[bytes], upgrade: list[bytes], found: bytes | None) -> None:
-    headers = sent(*((b"Connection", v) for v in connection), *((b"Upgrade", v) for v in upgrade))
-    assert headers.upgrade == found
-    assert names(headers) == [b"Host"]
-
-
-def test_framing_is_reported_and_not_passed() -> None:
-    assert sent((b"Content-Length", b"0")).length == 0
-    assert sent((b"content-length", b"1073741824")).length == 2**30
-    assert sent((b"Transfer-Encoding", b"Chunked")).chunked
-    headers = sent((b"Content-Length", b"3"), (b"Expect", b"100-Continue"))
-    assert headers == ([b"Host: jupyter.example.org\r\n"], None, 3, False, None, True)
-    assert not sent((b"Expect", b"something-else")).expect_continue
-
-
-@pytest.mark.parametrize(
-    "fields",
-    [
-        [(b"Content-Length", b"5"), (b"Content-Length", b"5")],
-        [(b"Content-Length", b"5"), (b"content-length", b"6")],
-        *(
-            [(b"Content-Length", value)]
-            for value in (b"", b"+5", b"-5", b"5_0", b"0x5", b"5, 5", b" 5", b"5.0", b"9" * 19)
-        ),
-        [(b"Content-Length", "\uff15".encode())],
-        [(b"Content-Length", b"5"), (b"Transfer-Encoding", b"chunked")],
-        [(b"Transfer-Encoding", b"chunked"), (b"Content-Length", b"5")],
-        [(b"Transfer-Encoding", b"chunked"), (b"Transfer-Encoding", b"chunked")],
-        *(
-            [(b"Transfer-Encoding", v)]
-            for v in (b"", b"gzip, chunked", b"chunked, identity", b"xchunked", b"\x0bchunked")
-        ),
-    ],
-)
-def test_odd_framing_is_refused(fields: list[tuple[bytes, bytes]]) -> None:
-    with pytest.raises(ClientFault) as caught:
-        sent(*fields)
-    assert (caught.value.code, caught.value.status) == ("framing_malformed", 400)
 
 
 @pytest.mark.parametrize("fields", [[], [HOST, HOST], [(b"host", b"a"), (b"HOST", b"b")]])

@@ -7,8 +7,8 @@ CVE-2025-64484, Caddy CVE-2026-30851). So names are compared by their letters an
 nothing passes that would act on more than the answer it came with (`Alt-Svc`, `Clear-Site-Data`, a service worker's
 wider scope …), and no cookie of a name that is ours.
 
-What is decided about a name is remembered, so that a request costs one look-up a field. Framing is taken out and
-reported, never passed: the engine writes its own. Knows nothing about who the user is, nor about connections.
+What is decided about a name is remembered, so that a request costs one look-up a field. Framing never passes, since
+the engine writes its own. Knows nothing about who the user is, nor about connections.
 """
 
 from __future__ import annotations
@@ -27,22 +27,16 @@ Network = IPv4Network | IPv6Network
 
 
 class UpstreamHeaders(NamedTuple):
-    """What is left of a request's header, and what the engine has to know about the rest.
+    """What may be sent on of a request's header.
 
     `lines`: end-to-end fields in their order, each `Name: value` CRLF; Host among them, exactly once. `cookie`: the
-    Cookie fields joined by `; ` (RFC 6265bis allows several over HTTP/2 only, programs send them anyway), None without.
-    `length`: Content-Length. `chunked`: Transfer-Encoding was `chunked`. `upgrade`: the Upgrade field, if Connection
-    asks for it too. `expect_continue`: the client waits for 100 (Continue).
+    Cookie fields joined by `; ` (RFC 9113, 8.2.3), None without; whose cookies are in it is cookies.py's question.
 
-    A named tuple and not a frozen dataclass: one is made for each request, in a third of the time.
+    A named tuple and not a frozen dataclass: one is made for each request, in half the time.
     """
 
     lines: list[bytes]
     cookie: bytes | None
-    length: int | None
-    chunked: bool
-    upgrade: bytes | None
-    expect_continue: bool
 
 
 # What happens to a field of a request. Plain integers, since they are compared for each field of each request.
@@ -51,20 +45,16 @@ _DROP: Final = 1
 _COOKIE: Final = 2
 _HOST: Final = 3
 _CONNECTION: Final = 4
-_LENGTH: Final = 5
-_CODING: Final = 6
-_UPGRADE: Final = 7
-_EXPECT: Final = 8
 
 _TREATED = {
     b"cookie": _COOKIE,
     b"host": _HOST,
     b"connection": _CONNECTION,
-    b"content-length": _LENGTH,
-    b"transfer-encoding": _CODING,
-    b"upgrade": _UPGRADE,
-    b"expect": _EXPECT,
-    # Hop-by-hop without a meaning for us (RFC 9110, 7.6.1; RFC 9113, 8.2.2 for the last).
+    # Framing, which the engine writes itself, and hop-by-hop fields (RFC 9110, 7.6.1).
+    b"content-length": _DROP,
+    b"transfer-encoding": _DROP,
+    b"upgrade": _DROP,
+    b"expect": _DROP,
     b"keep-alive": _DROP,
     b"proxy-connection": _DROP,
     b"proxy-authenticate": _DROP,
@@ -125,7 +115,6 @@ _ANSWERS = {
 _MEMO = 1024
 _NOT_ALPHANUMERIC = re.compile(rb"[^a-z0-9]+")
 _TOKEN = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
-_DIGITS = re.compile(rb"[0-9]{1,18}")
 _USUAL_CONNECTIONS = frozenset({b"keep-alive", b"close", b"Keep-Alive", b"Close"})
 
 
@@ -149,17 +138,12 @@ class HeaderRules:
     def to_upstream(self, raw_headers: Sequence[tuple[bytes, bytes]]) -> UpstreamHeaders:
         """What may be sent to a hub of a client's header fields, as the parser read them.
 
-        Raises ClientFault: `host_malformed` (not exactly one Host), `framing_malformed` (RFC 9112, 6.3: several or odd
-        lengths, a length beside a coding, another coding than chunked), `header_malformed` (a name that is no token,
-        a control character in a value).
+        Raises ClientFault: `host_malformed` (not exactly one Host), `header_malformed` (a name that is no token, a
+        control character in a value).
         """
         memo = self._requests
         lines: list[bytes] = []
         cookie: bytes | None = None
-        length: int | None = None
-        chunked = False
-        upgrade: bytes | None = None
-        expect_continue = False
         hosts = 0
         listed: frozenset[bytes] | None = None
         for pair in raw_headers:
@@ -174,27 +158,10 @@ class HeaderRules:
             elif action == _HOST:
                 hosts += 1
                 lines.append(b"%b: %b\r\n" % pair)
-            elif action == _CONNECTION:
-                if value not in _USUAL_CONNECTIONS:
-                    listed = _tokens(value) if listed is None else listed | _tokens(value)
-            elif action == _LENGTH:
-                if length is not None or _DIGITS.fullmatch(value) is None:
-                    raise ClientFault("framing_malformed", "several or malformed Content-Length fields")
-                length = int(value)
-            elif action == _CODING:
-                if chunked or value.lower() != b"chunked":
-                    raise ClientFault("framing_malformed", "a transfer coding other than chunked")
-                chunked = True
-            elif action == _UPGRADE:
-                upgrade = value if upgrade is None else upgrade + b", " + value
-            elif action == _EXPECT:
-                expect_continue = value.lower() == b"100-continue"
+            elif action == _CONNECTION and value not in _USUAL_CONNECTIONS:
+                listed = _tokens(value) if listed is None else listed | _tokens(value)
         if hosts != 1:
             raise ClientFault("host_malformed", "exactly one Host field is needed")
-        if chunked and length is not None:
-            raise ClientFault("framing_malformed", "Content-Length beside Transfer-Encoding")
-        if listed is None or b"upgrade" not in listed:
-            upgrade = None
         if listed is not None:
             listed -= {b"host"}
             lines = [line for line in lines if line.partition(b":")[0].lower() not in listed]
@@ -202,7 +169,7 @@ class HeaderRules:
         sent = b"".join((*lines, cookie or b""))
         if len(sent.translate(None, b"\r\n\0")) != len(sent) - 2 * len(lines):
             raise ClientFault("header_malformed", "a control character in a header field")
-        return UpstreamHeaders(lines, cookie, length, chunked, upgrade, expect_continue)
+        return UpstreamHeaders(lines, cookie)
 
     def to_client(self, lines: Sequence[bytes], set_cookie: Callable[[bytes], bytes | None]) -> list[bytes]:
         """What may be sent to the client of an answer's header `lines` (`Name: value`, no CRLF, no status line).
