@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import re
 import ssl
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from itertools import combinations
 from urllib.parse import urlsplit
@@ -19,8 +19,6 @@ from hubgate.config.faults import Fault, Location, place, shown
 from hubgate.config.tables import Config, Hub, Pool, Unknown
 from hubgate.config.values import Address, is_ip, is_loopback
 from hubgate.core.site import ASSERTION_HEADER, OWN_PREFIX, Site
-
-_SHORTEST_KEY = 32
 
 _TAKEN_HEADERS = frozenset(
     (
@@ -33,10 +31,13 @@ _TAKEN_HEADERS = frozenset(
 """Headers that have another meaning between browser, gateway and hub."""
 
 
-def faults(config: Config) -> list[Fault]:
-    """Everything that doesn't fit together. The configuration may have holes."""
+Check = Callable[[Config], Iterator[Fault]]
+
+
+def faults(config: Config, further: Iterable[Check] = ()) -> list[Fault]:
+    """Everything that doesn't fit together. The configuration may have holes. `further`: checks of somebody else."""
     found: list[Fault] = []
-    for check in _CHECKS:
+    for check in (*_CHECKS, *further):
         with suppress(Unknown):
             found.extend(check(config))
     return found
@@ -79,15 +80,9 @@ def _collides(one: Address, other: Address) -> bool:
 def _secret_keys(config: Config) -> Iterator[Fault]:
     keys = config.keys
     for index, key in enumerate(keys):
-        location = ("gateway", "secret_keys", index)
-        if len(key) < _SHORTEST_KEY:
-            yield Fault(
-                place(location),
-                f"a key of {len(key)} characters (not shown)",
-                f"{_SHORTEST_KEY} characters or more; `hubgate new-secret` prints a good one",
-            )
-        elif key in keys[:index]:
-            yield Fault(place(location), "the same key a second time", "each key once, oldest to newest")
+        if key in keys[:index]:
+            location = place(("gateway", "secret_keys", index))
+            yield Fault(location, "the same key a second time", "each key once, oldest to newest")
 
 
 def _workers(config: Config) -> Iterator[Fault]:
@@ -217,7 +212,7 @@ def _other_authorities(config: Config) -> Iterator[Fault]:
             yield Fault("store.ca", f"{config.store.ca}: {why}", "a PEM file with certificates")
 
 
-_CHECKS: tuple[Callable[[Config], Iterator[Fault]], ...] = (
+_CHECKS: tuple[Check, ...] = (
     _public_url,
     _listeners,
     _secret_keys,

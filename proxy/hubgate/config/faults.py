@@ -62,7 +62,7 @@ def place(location: Sequence[str | int]) -> str:
         if isinstance(part, int):
             text += f"[{part}]"
         else:
-            name = part if _BARE_KEY.fullmatch(part) else json.dumps(part)
+            name = part if _BARE_KEY.fullmatch(part) else _quoted(part)
             text += f".{name}" if text else name
     return text
 
@@ -75,13 +75,19 @@ def shown(value: object) -> str:
         case bool():
             return "true" if value else "false"
         case str():
-            text = json.dumps(without_password(value), ensure_ascii=False)
+            text = _quoted(without_password(value))
             return text if len(text) <= _LONGEST_SHOWN else f"{text[:_LONGEST_SHOWN]}… ({len(value)} characters)"
-        case int() | float():
+        case float():
+            return str(value)
+        case int():
             # An integer of thousands of digits can't even be turned into text (CPython's limit on conversions).
-            return str(value) if -1e30 < value < 1e30 else "a number out of all bounds"
+            return str(value) if abs(value) < 10**30 else "a number out of all bounds"
         case _:
             return kind(value)
+
+
+def _quoted(text: str) -> str:
+    return json.dumps(text, ensure_ascii=not text.isprintable())
 
 
 def kind(value: object) -> str:

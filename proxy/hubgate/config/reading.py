@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import stat
 import tomllib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from difflib import get_close_matches
 from functools import cache
 from pathlib import Path
@@ -21,6 +21,7 @@ from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails
 
 from hubgate.config import checks
+from hubgate.config.checks import Check
 from hubgate.config.faults import ConfigFaults, Fault, Location, Refusal, kind, place, shown
 from hubgate.config.secret import Secret, Surroundings
 from hubgate.config.tables import Config, Table
@@ -28,10 +29,10 @@ from hubgate.config.tables import Config, Table
 TableT = TypeVar("TableT", bound=Table)
 
 
-def load(path: str | Path, env: Mapping[str, str] = os.environ) -> Config:
+def load(path: str | Path, env: Mapping[str, str] = os.environ, *, further: Iterable[Check] = ()) -> Config:
     """The configuration in a TOML file. Relative paths in it start at its directory.
 
-    Raises ConfigFaults, with every fault that can be found.
+    `further`: checks that ask those who can't be known here. Raises ConfigFaults, with every fault that can be found.
     """
     path = Path(path)
     try:
@@ -44,14 +45,16 @@ def load(path: str | Path, env: Mapping[str, str] = os.environ) -> Config:
         # Not UTF-8, or a name with a NUL in it.
         raise ConfigFaults(str(path), [Fault("(file)", "something else", "a TOML file in UTF-8")]) from None
     around = Surroundings(env=env, directory=path.absolute().parent)
-    config = parse(text, around, source=str(path))
+    config = parse(text, around, source=str(path), further=further)
     if around.literal_secrets and mode & stat.S_IROTH:
         caution = f"{path} holds secrets and can be read by everyone on this machine: chmod o-r"
         config._cautions = (*config._cautions, caution)
     return config
 
 
-def parse(text: str, around: Surroundings | None = None, *, source: str = "(text)") -> Config:
+def parse(
+    text: str, around: Surroundings | None = None, *, source: str = "(text)", further: Iterable[Check] = ()
+) -> Config:
     """The configuration in a TOML text. Raises ConfigFaults."""
     try:
         raw = tomllib.loads(text)
@@ -60,10 +63,12 @@ def parse(text: str, around: Surroundings | None = None, *, source: str = "(text
     except ValueError as error:
         # tomllib names line and column, and no more of the text than a character.
         raise ConfigFaults(source, [Fault("(file)", f"{error}", "TOML, see https://toml.io")]) from None
-    return read(raw, around or Surroundings(), source=source)
+    return read(raw, around or Surroundings(), source=source, further=further)
 
 
-def read(raw: Mapping[str, Any], around: Surroundings, *, source: str = "(text)") -> Config:
+def read(
+    raw: Mapping[str, Any], around: Surroundings, *, source: str = "(text)", further: Iterable[Check] = ()
+) -> Config:
     """The configuration in parsed TOML. Raises ConfigFaults."""
     faults: list[Fault] = []
     try:
@@ -71,7 +76,7 @@ def read(raw: Mapping[str, Any], around: Surroundings, *, source: str = "(text)"
     except ValidationError as error:
         faults = [_in_words(detail) for detail in error.errors(include_url=False) if not _echo(detail)]
         config = _partial(Config, raw, around)
-    faults += checks.faults(config)
+    faults += checks.faults(config, further)
     if faults:
         raise ConfigFaults(source, dict.fromkeys(faults))
     config._cautions = (*checks.cautions(config), *around.cautions)
@@ -83,12 +88,11 @@ def read(raw: Mapping[str, Any], around: Surroundings, *, source: str = "(text)"
 
 def _partial(table: type[TableT], raw: object, around: Surroundings) -> TableT:
     """The table with all values that can be read; asking for another raises Unknown."""
-    given = raw if isinstance(raw, Mapping) else {}
     values: dict[str, Any] = {}
-    for name, field in table.model_fields.items():
+    for name, field in table.model_fields.items() if isinstance(raw, Mapping) else ():
         inner = inner_table(field)
-        value = given.get(name)
-        if name not in given:
+        value = raw.get(name)
+        if name not in raw:
             if not field.is_required():
                 values[name] = _default(table, name, around)
         elif inner is None:

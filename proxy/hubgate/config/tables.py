@@ -33,6 +33,7 @@ from hubgate.config.values import (
     PoolName,
     PoolPath,
     Prose,
+    SigningKey,
     Sink,
     StoreUrl,
     Text,
@@ -86,7 +87,7 @@ class Gateway(Table):
     listen: tuple[Listen, ...] = _key("addresses and ports to listen on", ["0.0.0.0:8443"], min_length=1)
     workers: Annotated[int, Field(strict=True, ge=1, le=256)] = _key("processes that serve; about one per core", 1)
     trusted_proxies: tuple[Cidr, ...] = _key("address ranges whose X-Forwarded-For is believed", [])
-    secret_keys: tuple[Secret, ...] = _key(
+    secret_keys: tuple[SigningKey, ...] = _key(
         "oldest to newest, each of 32 characters or more (`hubgate new-secret`); the last one signs and seals",
         example=[{"file": "/run/secrets/hubgate-key"}],
         min_length=1,

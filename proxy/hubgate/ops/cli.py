@@ -9,10 +9,10 @@ from __future__ import annotations
 import argparse
 import secrets
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from importlib.metadata import version
 
-from hubgate.config import Config, ConfigFaults, load
+from hubgate.config import Config, ConfigFaults, Fault, load
 from hubgate.errors import OperatorFault
 from hubgate.ops.exits import Exit
 
@@ -77,14 +77,14 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _serve(path: str) -> int:
-    config = load(path)
+    config = load(path, further=[_store_address])
     from hubgate.ops.server import serve  # noqa: PLC0415 - the other commands answer without loading a web server
 
     return serve(config)
 
 
 def _check(path: str) -> int:
-    config = load(path)
+    config = load(path, further=[_store_address])
     print("ok")
     for line in _summary(config):
         print(line)
@@ -102,6 +102,18 @@ def _demo(arguments: Sequence[str]) -> int:
     from hubgate.ops.demo import main as demo  # noqa: PLC0415 - needs what only `pip install hubgate[demo]` brings
 
     return demo(arguments)
+
+
+def _store_address(config: Config) -> Iterator[Fault]:
+    """What `hubgate.store` has to say about its address; the configuration itself can't know it."""
+    from hubgate.store.address import parse_address  # noqa: PLC0415 - `new-secret` needs no Redis
+
+    url = config.store.url.reveal()
+    try:
+        if url != "memory://":
+            parse_address(url)
+    except OperatorFault as fault:
+        yield Fault("store.url", "an address that can't be read (not shown)", fault.message.removeprefix("store.url is wrong: "))
 
 
 def _summary(config: Config) -> list[str]:

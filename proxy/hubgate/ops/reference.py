@@ -1,7 +1,7 @@
 """Which keys can be configured, for people: `config.example.toml` and the tables of docs/configuration.md.
 
-Both are made from `config.tables`, and a test holds the files to what is made here. `python -m hubgate.ops.reference`, in
-a checkout, writes them.
+Both are made from `config.tables`, and a test holds the files to what is made here. `python -m hubgate.ops.reference`,
+in a checkout, writes them.
 """
 
 from __future__ import annotations

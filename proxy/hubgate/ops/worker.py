@@ -77,6 +77,9 @@ def run(config: Config, doors: Doors, orders: Orders, factory: GatewayFactory | 
     except OperatorFault as fault:
         log.critical("cannot_start", extra={"fault": fault.code, "reason": fault.message})
         return Exit.START
+    except Exception:
+        log.critical("broken", exc_info=True, extra={"pid": os.getpid()})
+        return Exit.BROKEN
 
 
 def _gateway() -> GatewayFactory:

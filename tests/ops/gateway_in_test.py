@@ -1,0 +1,84 @@
+"""A process that serves a tiny gateway with the real server: `python gateway_in_test.py CONFIG`.
+
+`/slow` begins its answer at once and ends it after the request's body. `/crash`: this process dies. `/note` writes an
+audit line. Everything else is answered by the page `/`, which names the process. HUBGATE_TEST_MISSING: what `/readyz`
+says; HUBGATE_TEST_FAILS: the gateway can't be put together (`operator`: because of the site, `bug`: because of us).
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import sys
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any
+
+from aiohttp import web
+
+from hubgate.config import Config, load
+from hubgate.errors import OperatorFault
+from hubgate.ops.server import serve
+
+if TYPE_CHECKING:
+    from hubgate.audit import Audit
+    from hubgate.metrics import Metrics
+
+log = logging.getLogger("gateway_in_test")
+
+
+class Served:
+    def __init__(self, metrics: Metrics, audit: Audit, access_log: Any) -> None:
+        self.metrics, self.audit, self.access_log = metrics, audit, access_log
+        self.pages = web.Application()
+        self.pages.router.add_get("/", self.page)
+
+    async def page(self, _: web.Request) -> web.Response:
+        return web.Response(text=f"{os.getpid()}")
+
+    async def front(
+        self, request: web.Request, own: Callable[[web.Request], Awaitable[web.StreamResponse]]
+    ) -> web.StreamResponse:
+        self.metrics.request("htc", "htc01", 200, 0.01)
+        visit = SimpleNamespace(
+            address="127.0.0.1", host="h", path=request.path, user=None, pool="htc", upstream="", id="r1"
+        )
+        self.access_log(visit, method=request.method, status=200, sent=1, received=2, duration=0.003)
+        match request.path:
+            case "/slow":
+                response = web.StreamResponse()
+                await response.prepare(request)
+                await response.write(b"begun\n")
+                await request.read()
+                await response.write(b"done\n")
+                return response
+            case "/crash":
+                os.kill(os.getpid(), signal.SIGKILL)
+            case "/note":
+                self.audit.event("login", "ok", user="alice", pool="htc")
+        return await own(request)
+
+    def ready(self) -> dict[str, str]:
+        missing = os.environ.get("HUBGATE_TEST_MISSING")
+        return {"store": missing} if missing else {}
+
+    def close_tunnels(self) -> None:
+        log.info("tunnels_closed")
+
+
+@asynccontextmanager
+async def gateway(config: Config, *, metrics: Metrics, audit: Audit, access_log: Any) -> AsyncIterator[Served]:
+    match os.environ.get("HUBGATE_TEST_FAILS"):
+        case "operator":
+            raise OperatorFault("store_unusable", "the store is of another kind")
+        case "bug":
+            raise ZeroDivisionError("a fault of ours")
+    assert config.pools
+    yield Served(metrics, audit, access_log)
+    log.info("taken_apart")
+
+
+if __name__ == "__main__":
+    sys.exit(serve(load(sys.argv[1]), factory=gateway))

@@ -1,0 +1,98 @@
+"""What an operator can say, what is answered, and with which exit status."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from importlib.metadata import version
+from pathlib import Path
+
+import pytest
+
+from hubgate.config import parse
+from hubgate.ops.cli import main
+from hubgate.ops.exits import Exit
+from tests.ops.serving import write_config
+
+
+def test_check_config_says_ok_and_sums_up(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    more = '[mfa]\nmode = "off"\n[store]\nurl = "redis://user:swordfish@h/0"'
+    path = write_config(tmp_path, more=more)
+    path.chmod(0o600)
+    assert main(["check-config", "-c", str(path)]) == Exit.OK
+    out, err = capsys.readouterr()
+    assert err == ""
+    lines = out.splitlines()
+    assert lines[0] == "ok"
+    assert "http://127.0.0.1:8080: 1 worker on 127.0.0.1:0" in out
+    assert "logins at https://id.example.org/realms/site, second factor: off, store: redis" in out
+    assert "pool htc at http://127.0.0.1:8080/htc/ for everyone: htc01" in out
+    assert [line.split(":")[0] for line in lines[4:]] == ["caution", "caution"]
+    assert "swordfish" not in out
+
+
+def test_check_config_tells_every_fault(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = write_config(tmp_path, listen='["nowhere"]', workers=0, more='[store]\nurl = "redis://u:swordfish@h:x"')
+    assert main(["check-config", "-c", str(path)]) == Exit.CONFIG
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err.startswith(f"{path}: 3 faults\n")
+    for key in ("gateway.listen[0]", "gateway.workers", "store.url"):
+        assert f"\n{key}\n" in err
+    assert "swordfish" not in err
+
+
+def test_serve_starts_nothing_with_faults(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["serve", "-c", str(write_config(tmp_path, workers=0))]) == Exit.CONFIG
+    assert "gateway.workers" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("command", ["check-config", "serve"])
+def test_a_file_that_is_not_there(command: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([command, "-c", "/nonexistent/hubgate.toml"]) == Exit.CONFIG
+    assert "no such file" in capsys.readouterr().err
+
+
+def test_a_new_secret_is_good_enough_and_new(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["new-secret"]) == Exit.OK
+    assert main(["new-secret"]) == Exit.OK
+    first, second = capsys.readouterr().out.split()
+    assert first != second
+    assert min(len(first), len(second)) >= 32
+    with pytest.raises(Exception, match=r"gateway\.public_url") as caught:
+        parse(f'[gateway]\nsecret_keys = ["{first}"]')
+    assert "secret_keys" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "arguments", [[], ["serve"], ["check-config"], ["nonsense"], ["serve", "-c", "x", "y"], ["-x"]]
+)
+def test_a_wrong_command_line(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as caught:
+        main(arguments)
+    assert caught.value.code == Exit.USAGE
+    assert "usage: hubgate" in capsys.readouterr().err
+
+
+def test_the_command_and_the_module_are_one(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as caught:
+        main(["--version"])
+    assert caught.value.code == 0
+    said = capsys.readouterr().out
+    assert said == f"hubgate {version('hubgate')}\n"
+    other = subprocess.run([sys.executable, "-m", "hubgate", "--version"], capture_output=True, text=True, check=True)
+    assert other.stdout == said
+
+
+def test_small_commands_load_no_web_server() -> None:
+    program = (
+        "import sys; from hubgate.ops.cli import main; main(['new-secret']);"
+        "sys.exit(any(name in sys.modules for name in ('aiohttp', 'prometheus_client', 'redis')))"
+    )
+    assert subprocess.run([sys.executable, "-c", program], capture_output=True, check=False).returncode == 0
+
+
+def test_exit_statuses_are_documented() -> None:
+    document = (Path(__file__).parents[2] / "docs" / "configuration.md").read_text()
+    for status in Exit:
+        assert f"\n| {status.value} | " in document

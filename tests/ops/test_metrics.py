@@ -1,0 +1,85 @@
+"""What is counted, and that nobody outside can make a label."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from hubgate.core.site import Pool, Site, Upstream
+from hubgate.metrics import Metrics
+
+ROOT = Path(__file__).parents[2]
+SITE = Site(
+    "https://jupyter.example.org",
+    (
+        Pool("htc", "/htc/", (Upstream("htc01", "http://a", "htc"), Upstream("htc02", "http://b", "htc"))),
+        Pool("hpc", "/hpc/", (Upstream("hpc01", "http://c", "hpc"),)),
+    ),
+)
+
+
+@pytest.fixture
+def metrics() -> Metrics:
+    return Metrics(SITE)
+
+
+def samples(metrics: Metrics) -> dict[str, float]:
+    lines = metrics.render().decode().splitlines()
+    return {name: float(value) for name, _, value in (line.rpartition(" ") for line in lines if line[:1] != "#")}
+
+
+def test_requests_are_counted_by_pool_upstream_and_class(metrics: Metrics) -> None:
+    metrics.request("htc", "htc01", 200, 0.2)
+    metrics.request("htc", "htc01", 204, 0.2)
+    metrics.request("htc", "htc02", 502, 0.2)
+    metrics.request("", "", 404, 0.0)
+    now = samples(metrics)
+    assert now['hubgate_requests_total{pool="htc",status="2xx",upstream="htc01"}'] == 2
+    assert now['hubgate_requests_total{pool="htc",status="5xx",upstream="htc02"}'] == 1
+    assert now['hubgate_requests_total{pool="portal",status="4xx",upstream=""}'] == 1
+    assert now['hubgate_request_duration_seconds_count{pool="htc"}'] == 3
+    assert now['hubgate_request_duration_seconds_bucket{le="0.25",pool="htc"}'] == 3
+    assert now['hubgate_request_duration_seconds_bucket{le="0.1",pool="htc"}'] == 0
+
+
+def test_gauges_go_up_and_down(metrics: Metrics) -> None:
+    metrics.tunnel_opened("htc")
+    metrics.tunnel_opened("htc")
+    metrics.tunnel_closed("htc")
+    metrics.sessions_cached(7)
+    metrics.upstream_condition("htc", "htc01", up=True)
+    metrics.upstream_condition("htc", "htc02", up=False)
+    metrics.login("ok")
+    metrics.store_fault()
+    now = samples(metrics)
+    assert now['hubgate_tunnels_open{pool="htc"}'] == 1
+    assert now["hubgate_sessions_cached"] == 7
+    assert now['hubgate_upstream_up{pool="htc",upstream="htc01"}'] == 1
+    assert now['hubgate_upstream_up{pool="htc",upstream="htc02"}'] == 0
+    assert now['hubgate_logins_total{outcome="ok"}'] == 1
+    assert now["hubgate_store_faults_total"] == 1
+
+
+def test_no_name_from_outside_becomes_a_label(metrics: Metrics) -> None:
+    for number in range(1000):
+        metrics.request(f"pool{number}", f"hub{number}", 200 + number % 3, 0.1)
+        metrics.tunnel_opened(f"pool{number}")
+        metrics.upstream_condition(f"pool{number}", f"hub{number}", up=True)
+        metrics.login(f"code{number}")
+    now = samples(metrics)
+    assert len(now) < 120
+    assert now['hubgate_requests_total{pool="other",status="2xx",upstream="other"}'] == 1000
+    assert sum(value for name, value in now.items() if name.startswith("hubgate_logins_total")) == 1000
+    assert now['hubgate_tunnels_open{pool="other"}'] == 1000
+
+
+def test_every_metric_is_documented(metrics: Metrics) -> None:
+    metrics.request("htc", "htc01", 200, 0.2)
+    metrics.tunnel_opened("htc")
+    metrics.upstream_condition("htc", "htc01", up=True)
+    metrics.login("ok")
+    types = re.findall(r"(?m)^# TYPE (\w+) ", metrics.render().decode())
+    document = (ROOT / "docs" / "configuration.md").read_text()
+    assert re.findall(r"(?m)^\| `(hubgate_\w+)` \|", document) == types
