@@ -1,1 +1,1 @@
-"""What hubgate decides. Nothing in here reads a clock, throws dice, logs or talks to anybody: all of that comes in as arguments."""
+"""What hubgate decides. Nothing in here reads a clock, throws dice, logs or talks to anybody: all that is an argument."""
