@@ -10,6 +10,7 @@ says `allow_all`, or names users or groups.
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -129,7 +130,7 @@ class HubgateAuthenticator(Authenticator):  # type: ignore[misc] # JupyterHub ha
         found = complaints(self, self.parent)
         for level, sentence in found:
             self.log.log(level, "hubgate check: %s", sentence)
-        if not found:
+        if not self.trust_header_alone and all(level < logging.ERROR for level, _ in found):
             self.log.info("hubgate check: logins for %s are taken from %s", self.hub_name, self.issuer)
         if self.jwks_location and not self.trust_header_alone:
             # A reference, so that the task isn't collected; nothing waits for it: the gateway may start after the hub.
@@ -221,7 +222,9 @@ class HubgateAuthenticator(Authenticator):  # type: ignore[misc] # JupyterHub ha
             request.path,
             refusal.detail,
         )
-        return TurnedAway(refusal, gateway_url=self.issuer, user=user, hub=str(self.hub_name))
+        away = TurnedAway(refusal, gateway_url=self.issuer, user=user, hub=str(self.hub_name))
+        handler.extra_error_html = away.details
+        return away
 
     # What JupyterHub asks
 

@@ -25,10 +25,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Advice:
-    """What a kind of refusal means for the person who met it. `{user}` in `text` is their name.
-
-    `text` stands alone: JupyterHub 5 shows no titles.
-    """
+    """What a kind of refusal means for the person who met it. `{user}` in `text` is their name."""
 
     title: str
     text: str
@@ -106,21 +103,21 @@ ADVICE = {
 
 
 class TurnedAway(web.HTTPError):
-    """A refusal as JupyterHub's error page shows it: what happened, what to do, and a slug for the administrators.
+    """A refusal as a page: what happened, what to do, and a slug for the administrators.
 
-    It has no log message: the one line in the log was written where the refusal was understood.
+    `details` is HTML for the handler's `extra_error_html`, which every JupyterHub shows below the title (an exception's
+    own message only since 5.3). No log message: the one line in the log was written where the refusal was understood.
     """
 
     def __init__(self, refusal: Refused, *, gateway_url: str = "", user: str = "", hub: str = "") -> None:
         advice = ADVICE.get(refusal.reason, _DISAGREE)
         super().__init__(advice.status, reason=advice.title)
-        text = advice.text.format(user=user)
         where = f"Reason: {refusal.reason}" + (f", hub: {hub}" if hub else "")
-        self.jupyterhub_message = f"{text} {where}"
         start = ""
         if gateway_url:
             start = f'</p><p><a href="{escape(gateway_url)}/">Start at {escape(gateway_url)}</a>'
-        self.jupyterhub_html_message = f"{escape(text)}{start}</p><p><small>{escape(where)}</small>"
+        # The page puts it between <p> and </p>.
+        self.details = f"{escape(advice.text.format(user=user))}{start}</p><p><small>{escape(where)}</small>"
         self.headers = {"Cache-Control": "no-store"}
         if advice.retry_after is not None:
             self.headers["Retry-After"] = str(advice.retry_after)

@@ -117,6 +117,7 @@ def test_from_a_notebook_with_a_header(hub):
     for base in (hub.hub_url, hub.url):
         answer = send(base, LOGIN, [("REMOTE_USER", "admin")])
         assert answer.status == 403
+        assert "Please come through the front door" in answer.body
         assert "You have reached this hub without passing the login" in answer.body
         assert "jupyterhub-hub-login" not in answer.set_cookies
         assert last_reason(hub) == "assertion_missing"

@@ -4,6 +4,7 @@ import asyncio
 import logging
 import os
 import pwd
+import re
 import time
 from types import SimpleNamespace
 
@@ -47,7 +48,7 @@ class Hub:
     def reason(self, *fields):
         with pytest.raises(TurnedAway) as away:
             self.login(*fields)
-        return away.value.jupyterhub_message.partition("Reason: ")[2].partition(",")[0]
+        return re.search(r"Reason: (\w+)", away.value.details).group(1)
 
     def good(self, username="alice", **claims):
         return ("REMOTE_USER", username), (HEADER, self.gateway.assertion(username, **claims))
