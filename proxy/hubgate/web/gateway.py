@@ -34,6 +34,7 @@ from hubgate.upstream.tunnel import Tunnel
 from hubgate.web.affinity import Bindings
 from hubgate.web.disclosure import Disclosure
 from hubgate.web.live import Bound, LiveSession, LiveSessions
+from hubgate.web.portal import SESSIONLESS
 from hubgate.web.render import Pages, login_url
 from hubgate.web.visit import Visit, attach
 from hubgate.web.wire import ClientConnection, raw_target, request_framing
@@ -84,7 +85,8 @@ class Gateway:
                 case PoolRoute() as route:
                     response = await self._forward(visit, request, client, route)
                 case PortalRoute():
-                    await self._recognise(visit, parse_cookies(_cookie_field(request), self.site.cookie))
+                    if not target.path.startswith(SESSIONLESS):
+                        await self._recognise(visit, parse_cookies(_cookie_field(request), self.site.cookie))
                     attach(request, visit)
                     response = await own(request)
                     self._account(visit, request, Answer(response.status))

@@ -24,6 +24,9 @@ from hubgate.web.visit import CALLBACK_PATH, visit_of
 
 JWKS_PATH = OWN_PREFIX + "jwks.json"
 
+SESSIONLESS = (STATIC_PATH, JWKS_PATH, "/favicon.ico", "/robots.txt")
+"""Beginnings of paths that are for everybody. They must answer while the store is away: its error page needs its style."""
+
 Page = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 _FORM_BYTES = 16 * 1024  # our largest form has three short fields
