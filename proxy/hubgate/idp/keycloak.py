@@ -17,7 +17,7 @@ from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
-from urllib.parse import quote, urlsplit
+from urllib.parse import quote
 
 from hubgate import config
 from hubgate.errors import OperatorFault, ProviderFault
@@ -250,11 +250,13 @@ def _about_version(version: str) -> str:
     )
 
 
+# A host and a directory, and a wildcard at the end alone.
+_NARROW = re.compile(r"https?://[^/*]+/[^*]+/\*")
+
+
 def _is_wide(uri: str) -> bool:
     """Whether a redirect URI of Keycloak's matches more than paths below one directory of one host."""
-    if "*" not in uri:
-        return False
-    return not uri.endswith("/*") or "*" in uri[:-1] or urlsplit(uri).path == "/*"
+    return "*" in uri and not _NARROW.fullmatch(uri)
 
 
 def _levels(settings: Mapping[str, Any]) -> Iterable[str]:
