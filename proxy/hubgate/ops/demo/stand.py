@@ -84,7 +84,7 @@ class Stand:
         provider = self._provider(home)
         running = [self._hub(made, pool, name) for pool, each in POOLS.items() for name in each["hubs"]]
         gateway = self._gateway(store, provider, running)
-        self._up(store, *running, provider, gateway)
+        self._up(store, provider, gateway, running)
 
     def stop(self) -> None:
         """Ends everything, the gateway first. Nothing that was started is left."""
@@ -183,16 +183,24 @@ class Stand:
             kept.write_text(secrets.token_urlsafe(32))
         return kept.read_text()
 
-    def _up(self, *starting: Part) -> None:
+    def _up(self, store: redis.RedisServer, provider: Provider, gateway: Gateway, running: list[hubs.Hub]) -> None:
+        """Nothing needs this order, but a hub that finds the gateway's keys at its start has nothing to complain of."""
         begun = time.monotonic()
-        for part in starting:
+        self._start(store)
+        store.ready()
+        self._start(provider, gateway)
+        gateway.listening()
+        self._start(*running)
+        for part in (store, *running, provider, gateway):
+            part.ready()
+            self.progress.say(part.name, f"ready after {time.monotonic() - begun:.0f} s")
+
+    def _start(self, *parts: Part) -> None:
+        self.progress.say("starting", ", ".join(part.name for part in parts) + " …")
+        for part in parts:
             part.log.unlink(missing_ok=True)
             self.parts.append(part)
             part.start()
-        self.progress.say("starting", ", ".join(part.name for part in starting) + " …")
-        for part in starting:
-            part.ready()
-            self.progress.say(part.name, f"ready after {time.monotonic() - begun:.0f} s")
 
 
 def _realm_name() -> str:
