@@ -92,7 +92,7 @@ async def gateway(
         store = open_store(config.store.url.reveal(), ca=str(config.store.ca) if config.store.ca else None)
         stack.push_async_callback(store.close)
         provider = await stack.enter_async_context(OIDCClient(config.oidc, config.mfa))
-        admin = KeycloakAdmin(config.oidc, config.keycloak) if config.keycloak else None
+        admin = KeycloakAdmin(config.oidc, config.keycloak, config.mfa) if config.keycloak else None
 
         timeouts = Timeouts(connect=config.limits.connect_timeout, idle=config.limits.idle_timeout)
         registry: Registry[ConnectionPool] = Registry(
