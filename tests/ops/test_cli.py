@@ -74,6 +74,19 @@ def test_a_wrong_command_line(arguments: list[str], capsys: pytest.CaptureFixtur
     assert "usage: hubgate" in capsys.readouterr().err
 
 
+def test_what_follows_demo_is_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    heard: list[list[str]] = []
+
+    def demo(argv: list[str]) -> int:
+        heard.append(list(argv))
+        return 7
+
+    monkeypatch.setattr("hubgate.ops.demo.main", demo)
+    for arguments in ([], ["--help"], ["code", "alice"], ["--port", "9000", "code", "--x"]):
+        assert main(["demo", *arguments]) == 7
+        assert heard.pop() == arguments
+
+
 def test_the_command_and_the_module_are_one(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as caught:
         main(["--version"])

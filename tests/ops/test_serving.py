@@ -290,6 +290,13 @@ class TestFailure:
                 assert "ss -ltnp" in reason
                 assert serving.ended() == Exit.START
 
+    def test_an_audit_log_that_can_not_be_written(self, tmp_path: Path) -> None:
+        # A file that could be made, as far as the check of the configuration can see.
+        (tmp_path / "audit.log").symlink_to(tmp_path / "gone" / "audit.log")
+        with Serving(write_config(tmp_path, audit=str(tmp_path / "audit.log"))) as serving:
+            assert "no such file" in serving.event("cannot_start")["reason"]
+            assert serving.ended() == Exit.START
+
     @pytest.mark.parametrize("workers", [1, 2])
     def test_a_site_that_can_not_work(self, tmp_path: Path, workers: int) -> None:
         config = write_config(tmp_path, workers=workers)

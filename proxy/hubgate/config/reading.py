@@ -89,10 +89,13 @@ def read(
 def _partial(table: type[TableT], raw: object, around: Surroundings) -> TableT:
     """The table with all values that can be read; asking for another raises Unknown."""
     values: dict[str, Any] = {}
-    for name, field in table.model_fields.items() if isinstance(raw, Mapping) else ():
+    # Of what is no table at all nothing is known, not even that a key was left out.
+    fields = table.model_fields.items() if isinstance(raw, Mapping) else ()
+    given: Mapping[str, Any] = raw if isinstance(raw, Mapping) else {}
+    for name, field in fields:
         inner = inner_table(field)
-        value = raw.get(name)
-        if name not in raw:
+        value = given.get(name)
+        if name not in given:
             if not field.is_required():
                 values[name] = _default(table, name, around)
         elif inner is None:

@@ -20,17 +20,16 @@ from hubgate.config.values import (
     DurationOrZero,
     ExistingFile,
     Host,
-    HubName,
     HubUrl,
     Link,
     Listen,
+    Name,
     OptionalDirectory,
     OptionalFile,
     OptionalListen,
     OptionalUrl,
     Origin,
     Pattern,
-    PoolName,
     PoolPath,
     Prose,
     SigningKey,
@@ -229,7 +228,7 @@ class Portal(Table):
 class Hub(Table):
     """One JupyterHub: the address of its proxy."""
 
-    name: HubName = _key("unique over all pools; also the audience of its assertions", example="htc01")
+    name: Name = _key("unique over all pools; also the audience of its assertions", example="htc01")
     url: HubUrl = _key("its proxy's address without a path", example="http://10.0.0.11:8000")
     weight: Annotated[float, Field(strict=True, gt=0, le=1000, allow_inf_nan=False)] = _key(
         "share of the pool's users", 1.0
@@ -247,7 +246,7 @@ class Hub(Table):
 class Pool(Table):
     """Hubs that are alike. Any of them serves any user."""
 
-    name: PoolName = _key("short and unique", example="htc")
+    name: Name = _key("short and unique", example="htc")
     title: Text = _key("what the landing page calls it", "", example="High-throughput computing")
     description: Text = _key("one sentence below the title", "", example="Batch farm, HTCondor")
     path: PoolPath = _key('the hubs\' base_url; "/" for a pool with a host of its own', "/", example="/htc/")

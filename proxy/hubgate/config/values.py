@@ -58,11 +58,12 @@ def _matching(pattern: str, expected: str) -> AfterValidator:
     return AfterValidator(check)
 
 
-PoolName = Annotated[
-    str, _matching(r"[a-z0-9][a-z0-9-]{0,31}", 'a short name of a-z, 0-9 and "-", such as "htc" (it names cookies)')
-]
-HubName = Annotated[
-    str, _matching(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}", 'a short name of letters, digits, ".", "_", "-", as "htc01"')
+Name = Annotated[
+    str,
+    _matching(
+        r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}",
+        'a short name of letters, digits, ".", "_", "-", such as "htc01": it becomes part of cookies, keys and claims',
+    ),
 ]
 Token = Annotated[str, _matching(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+", 'a header name (RFC 9110, 5.1), as "REMOTE_USER"')]
 Domain = Annotated[

@@ -113,7 +113,8 @@ def _store_address(config: Config) -> Iterator[Fault]:
         if url != "memory://":
             parse_address(url)
     except OperatorFault as fault:
-        yield Fault("store.url", "an address that can't be read (not shown)", fault.message.removeprefix("store.url is wrong: "))
+        why = fault.message.removeprefix("store.url is wrong: ")
+        yield Fault("store.url", "an address that can't be read (not shown)", why)
 
 
 def _summary(config: Config) -> list[str]:

@@ -105,7 +105,7 @@ async def _serve(config: Config, doors: Doors, orders: Orders, factory: GatewayF
     state = _State()
     async with AsyncExitStack() as stack:
         await stack.enter_async_context(_listening(vitals(state.missing, metrics), doors.ops))
-        audit = LineFile(config.log.audit)
+        audit = _opened(config.log.audit)
         stack.callback(audit.close)
         access = AccessLog(LineFile("-").write) if config.log.access else None
         if access is not None:
@@ -128,6 +128,14 @@ async def _serve(config: Config, doors: Doors, orders: Orders, factory: GatewayF
         await _ended(runner, served, grace)
     log.info("stopped", extra={"pid": os.getpid()})
     return Exit.OK
+
+
+def _opened(path: str) -> LineFile:
+    try:
+        return LineFile(path)
+    except OSError as error:
+        why = (error.strerror or str(error)).lower()
+        raise OperatorFault("audit_unwritable", f"log.audit {path}: {why}; no gateway without its audit log") from error
 
 
 async def _ended(runner: web.BaseRunner, served: Served, grace: float) -> None:
