@@ -343,6 +343,7 @@ async def gate(
     key: str | None = None,
     pages: web.Application | None = None,
     header_timeout: float = 10.0,
+    keepalive_timeout: float = 75.0,
     shutdown_timeout: float = 0.2,
     serving: ssl.SSLContext | None = None,
     trusting: ssl.SSLContext | None = None,
@@ -359,7 +360,11 @@ async def gate(
         return await made[0].front(request, own)
 
     runner = await front_runner(
-        pages or web.Application(), front, header_timeout=header_timeout, shutdown_timeout=shutdown_timeout
+        pages or web.Application(),
+        front,
+        header_timeout=header_timeout,
+        keepalive_timeout=keepalive_timeout,
+        shutdown_timeout=shutdown_timeout,
     )
     sock = socket.create_server(("127.0.0.1", 0))
     listener = Listener(runner, sock, ssl_context=serving)

@@ -370,7 +370,7 @@ async def test_a_head_of_the_largest_size_passes() -> None:
     async with RawUpstream(answering(ok(b"ok", filler))) as hub, gate(hub) as door:
         client = await door.client()
         await client.send(get())
-        assert len((await client.until(b"\r\n\r\n"))) > MAX_HEAD
+        assert len(await client.until(b"\r\n\r\n")) > MAX_HEAD
 
 
 async def test_cancelling_a_request_leaves_nothing_behind() -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -188,7 +190,7 @@ def test_a_sized_body_ends_where_it_says(content: bytes, surplus: bytes, cuts: l
     stream = content + surplus
     edges = sorted({0, len(stream), *(cut for cut in cuts if cut < len(stream))})
     got = b""
-    for start, end in zip(edges, edges[1:], strict=False):
+    for start, end in pairwise(edges):
         if not body.done or end > len(content):
             got += body.feed(stream[start:end])
     assert got == content
@@ -207,7 +209,7 @@ def test_a_chunked_body_ends_with_its_last_chunk(pieces: list[bytes], cuts: list
     stream = message + surplus
     edges = sorted({0, len(stream), *(cut for cut in cuts if cut < len(stream))})
     got = b""
-    for start, end in zip(edges, edges[1:], strict=False):
+    for start, end in pairwise(edges):
         if body.done:
             break
         got += body.feed(stream[start:end])

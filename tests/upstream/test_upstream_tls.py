@@ -1,4 +1,4 @@
-"""Hubs behind TLS: whom we trust, whom we present ourselves to, and that everything else stays as it is in the clear."""
+"""Hubs behind TLS: whom we trust, whom we present ourselves to, and that all else is as it is in the clear."""
 
 from __future__ import annotations
 
@@ -75,13 +75,24 @@ async def test_another_name_is_not_trusted(authority: Authority) -> None:
 
 
 async def test_a_hub_that_talks_no_tls(authority: Authority) -> None:
-    async with RawUpstream(always(ok())) as hub:
-        async with gate(f"https://localhost:{hub.port}", ca=authority.file, limits=Timeouts(connect=1.0)) as door:
-            reply = await door.ask(get())
-            assert reply.status in {502, 504}
-            outcome = await door.outcome()
-            assert isinstance(outcome, UpstreamFault)
-            assert outcome.code == "upstream_unreachable"
+    async def script(peer: Peer) -> None:
+        await peer.exactly(1)
+        await peer.send(ok())
+
+    hub = RawUpstream(script)
+    async with hub, gate(f"https://localhost:{hub.port}", ca=authority.file) as door:
+        assert (await door.ask(get())).status == 502
+        outcome = await door.outcome()
+        assert isinstance(outcome, UpstreamFault)
+        assert outcome.code == "upstream_unreachable"
+
+
+async def test_a_hub_that_never_ends_its_handshake(authority: Authority) -> None:
+    hub = RawUpstream(Peer.gone)
+    limits = Timeouts(connect=0.2)
+    async with hub, gate(f"https://localhost:{hub.port}", ca=authority.file, limits=limits) as door:
+        assert (await door.ask(get())).status == 504
+        assert len(door.pool) == 0
 
 
 @pytest.mark.parametrize("missing", ["ca", "certificate", "key"])

@@ -5,7 +5,7 @@ client's transport, because building them as responses would cost more than all 
 used here and, for connections and listening, in listener.py; nowhere else. tests/upstream/test_wire_canary.py says
 which of them an update has moved:
 
-- `RequestHandler`: `transport`, `writing_paused`, `set_parser`, `connection_lost`;
+- `RequestHandler`: `transport`, `writing_paused`, `set_parser`, `connection_lost`, `close`;
 - `BaseRequest`: `raw_path`, `content`, `writer.drain`, and, private, `_message` and `_protocol`;
 - what the server's loop asks of a response: `prepare`, `write_eof`, `keep_alive`.
 
@@ -20,6 +20,7 @@ from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 
 from aiohttp import http_parser, web
+from aiohttp.http import RawRequestMessage
 
 from hubgate.errors import ClientFault, OperatorFault
 from hubgate.upstream.message import Answer
@@ -64,9 +65,17 @@ def request_framing(request: web.BaseRequest) -> RequestFraming:
     llhttp has refused what has two readings; this refuses what has one reading that we can't pass on. Raises
     `ClientFault`: `method_refused` (405: CONNECT, TRACE), `framing_malformed` (400; 501 for transfer codings other
     than chunked), `expectation_refused` (417), `upgrade_malformed` (400: a WebSocket handshake with a body, not by GET,
-    over HTTP/1.0, with several or no keys).
+    over HTTP/1.0, with several or no keys). The connection then ends with the answer that tells it: where a request
+    ends that we don't understand, the client may think otherwise.
     """
-    message = request._message
+    try:
+        return _framing(request._message)
+    except ClientFault:
+        request._protocol.close()
+        raise
+
+
+def _framing(message: RawRequestMessage) -> RequestFraming:
     headers = message.headers
     if message.method in {"CONNECT", "TRACE"}:
         raise ClientFault("method_refused", f"{message.method} is not for a gateway", status=405)
