@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import runpy
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -157,7 +158,7 @@ def test_a_kid_is_the_thumbprint_of_rfc_7638() -> None:
 def test_what_no_hub_could_accept_is_not_signed(
     changed: dict[str, str], audience: str, jti: str, lifetime: int
 ) -> None:
-    subject = Subject(**{"username": "alice", "groups": (), "sid": "s", "proof": Proof(), **changed})
+    subject = replace(ALICE, **changed)  # type: ignore[arg-type]  # only texts are changed
     with pytest.raises(ValueError, match="assertion"):
         Signer([SEED], "https://x").sign(subject, audience=audience, use="login", now=1, jti=jti, lifetime=lifetime)
 

@@ -229,7 +229,7 @@ def signed(algorithm: str, key: Any, claims: object = CLAIMS, **header: Any) -> 
     return jws.serialize_compact({"alg": algorithm, **header}, json.dumps(claims), key, registry=registry)
 
 
-ALGORITHMS = {
+ALGORITHMS: dict[str, Any] = {
     **{f"{family}{bits}": RSA for family in ("RS", "PS") for bits in (256, 384, 512)},
     "ES256": ECKey.generate_key("P-256", {"kid": "p256"}),
     "ES384": ECKey.generate_key("P-384", {"kid": "p384"}),

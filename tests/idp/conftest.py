@@ -33,7 +33,7 @@ class Clock:
 
 
 def oidc(issuer: str, **changed: Any) -> config.Oidc:
-    values = {"issuer": issuer, "client_id": "hubgate", "client_secret": config.Secret(SECRET)}
+    values: dict[str, Any] = {"issuer": issuer, "client_id": "hubgate", "client_secret": config.Secret(SECRET)}
     return config.Oidc(**(values | changed))
 
 

@@ -37,9 +37,7 @@ def authorize(idp: DevIdp, **changed: str | None) -> str:
     return f"{idp.issuer}/protocol/openid-connect/auth?{query}"
 
 
-async def token(
-    idp: DevIdp, *, auth: tuple[str, str] | None = ("hubgate", SECRET), **form: str
-) -> tuple[int, dict[str, Any]]:
+async def token(idp: DevIdp, *, auth: Any = ("hubgate", SECRET), **form: str) -> tuple[int, dict[str, Any]]:
     credentials = {"client_id": auth[0], "client_secret": auth[1]} if auth else {}
     async with (
         aiohttp.ClientSession() as http,

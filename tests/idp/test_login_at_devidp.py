@@ -105,8 +105,8 @@ async def test_nothing_is_asked_for_that_is_not_demanded(devidp: DevIdp, clock: 
     ("mfa", "reason"),
     [
         (config.Mfa(acr="phr"), "acr"),
-        (config.Mfa(amr=["hwk", "face"]), "amr"),
-        (config.Mfa(acr="", amr=["hwk"]), "amr"),
+        (config.Mfa(amr=("hwk", "face")), "amr"),
+        (config.Mfa(acr="", amr=("hwk",)), "amr"),
     ],
 )
 async def test_a_login_that_is_too_weak_ends_with_the_name_of_who_it_was(
@@ -119,7 +119,7 @@ async def test_a_login_that_is_too_weak_ends_with_the_name_of_who_it_was(
     assert len(caught.value.evidence["subject"]) == 36
 
 
-@pytest.mark.parametrize("mfa", [config.Mfa(acr="phr", mode="off"), config.Mfa(amr=["otp", "hwk"])])
+@pytest.mark.parametrize("mfa", [config.Mfa(acr="phr", mode="off"), config.Mfa(amr=("otp", "hwk"))])
 async def test_a_login_that_is_strong_enough_goes_through(
     devidp: DevIdp, clock: Clock, app: App, mfa: config.Mfa
 ) -> None:

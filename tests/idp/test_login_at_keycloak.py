@@ -71,7 +71,7 @@ async def person(keycloak: KeycloakProvider) -> AsyncIterator[Person]:
 
 async def test_password_and_code_make_a_login(keycloak: KeycloakProvider, person: Person) -> None:
     user = keycloak.create_user(groups=("htc-users", "hpc-users"))
-    async with client_of(keycloak, config.Mfa(amr=["otp"])) as client:
+    async with client_of(keycloak, config.Mfa(amr=("otp",))) as client:
         login = await log_in(client, person, user)
     assert (login.proof.acr, login.proof.amr) == ("mfa", ("pwd", "otp"))
     assert abs(login.proof.auth_time - int(str(login.claims["iat"]))) < 60

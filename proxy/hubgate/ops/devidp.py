@@ -12,14 +12,13 @@ from __future__ import annotations
 import base64
 import hashlib
 import hmac
-import ipaddress
 import json
 import logging
 import secrets
 import socket
 import time
 import uuid
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -31,9 +30,9 @@ from joserfc import jws
 from joserfc.errors import JoseError
 from joserfc.jwk import ECKey
 
-from hubgate.errors import OperatorFault
 from hubgate.ops import devidp_pages
 from hubgate.ops.devidp_codes import OneTimeCodes, new_key
+from hubgate.ops.devidp_loopback import demand_loopback, is_loopback, loopback_only
 
 log = logging.getLogger(__name__)
 
@@ -96,10 +95,7 @@ class DevIdp:
         *,
         clock: Callable[[], float] = time.time,
     ) -> None:
-        if not _is_loopback(urlsplit(issuer).hostname or ""):
-            raise OperatorFault(
-                "devidp_not_loopback", f"{issuer} isn't on loopback: this provider is no place to log in"
-            )
+        demand_loopback(urlsplit(issuer).hostname or "")
         self._users = users
         self._otp = OneTimeCodes({name: user.totp_secret_b32 for name, user in users.items()}, clock)
         self._client = (client_id, client_secret)
@@ -119,7 +115,7 @@ class DevIdp:
         return f"DevIdp({self.issuer!r}, development only)"
 
     def _application(self) -> web.Application:
-        app = web.Application(middlewares=[_loopback_only])
+        app = web.Application(middlewares=[loopback_only])
         protocol = self._path + "/protocol/openid-connect"
         app.router.add_get(self._path + "/.well-known/openid-configuration", self._discovery)
         app.router.add_get(protocol + "/certs", self._certs)
@@ -156,7 +152,7 @@ class DevIdp:
     async def _authorize(self, request: web.Request) -> web.Response:
         asked = dict(request.query)
         redirect = urlsplit(asked.get("redirect_uri", ""))
-        if asked.get("client_id") != self._client[0] or not _is_loopback(redirect.hostname or "") or redirect.fragment:
+        if asked.get("client_id") != self._client[0] or not is_loopback(redirect.hostname or "") or redirect.fragment:
             message = "No client is known by this name and return address."
             return devidp_pages.notice("Unknown client", message, status=400)
         if len(asked) != len(request.query) or asked.get("response_type") != "code":
@@ -324,7 +320,7 @@ class DevIdp:
             return devidp_pages.notice("Log out", "Log out where you logged in.", status=400)
         self._end(hint["sid"])
         target = request.query.get("post_logout_redirect_uri", "")
-        if not _is_loopback(urlsplit(target).hostname or ""):
+        if not is_loopback(urlsplit(target).hostname or ""):
             return devidp_pages.notice("Logged out", "You are logged out.")
         state = {"state": request.query["state"]} if "state" in request.query else {}
         location = target + (f"{'&' if urlsplit(target).query else '?'}{urlencode(state)}" if state else "")
@@ -365,8 +361,7 @@ async def serving(
 
     Raises OperatorFault as `DevIdp` does, OSError when the port is taken.
     """
-    if not _is_loopback(host):
-        raise OperatorFault("devidp_not_loopback", f"{host} isn't loopback: this provider is no place to log in")
+    demand_loopback(host)
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     with socket.create_server((host, port), family=family) as listener:
         netloc = f"[{host}]" if ":" in host else host
@@ -379,24 +374,6 @@ async def serving(
             yield idp
         finally:
             await runner.cleanup()
-
-
-@web.middleware
-async def _loopback_only(
-    request: web.Request, handler: Callable[[web.Request], Awaitable[web.StreamResponse]]
-) -> web.StreamResponse:
-    """Whoever starts the application on another address gets a provider that answers nobody."""
-    own = request.transport.get_extra_info("sockname") if request.transport else None
-    if own is None or not _is_loopback(str(own[0])):
-        raise web.HTTPForbidden(text="This identity provider is for development, and answers on loopback alone.")
-    return await handler(request)
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return host == "localhost" or ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
 
 
 def _same_request(asked: Mapping[str, str], form: Mapping[str, str]) -> bool:
