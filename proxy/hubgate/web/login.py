@@ -203,26 +203,24 @@ class LoginPages:
         self._audit.event(
             "login", "refused", client=visit.address, request_id=visit.id, code=fault.code, **dict(fault.evidence)
         )
-        if attempt is not None and attempt.tries < _TRIES:
-            if fault.code == "login_restart":
-                return await self._begin(visit, attempt.next, tries=attempt.tries + 1)
-            if fault.code == "second_factor_missing" and await self._led_to_enrolment(fault):
-                return await self._begin(visit, attempt.next, tries=attempt.tries + 1, prompt="login")
+        if attempt is not None and fault.code == "login_restart" and attempt.tries < _TRIES:
+            return await self._begin(visit, attempt.next, tries=attempt.tries + 1)
+        if attempt is not None and fault.code == "second_factor_missing" and not attempt.tries:
+            # Once more from the beginning: a login that enrolled somebody says amr `pwd` alone (Keycloak 26), and
+            # somebody without a second factor can be led to one.
+            await self._require_enrolment(fault.evidence.get("subject", ""))
+            return await self._begin(visit, attempt.next, tries=_TRIES, prompt="login")
         raise fault
 
-    async def _led_to_enrolment(self, fault: HubgateFault) -> bool:
-        """Whether Keycloak was told to have this person set up a second factor, because they have none."""
-        subject = fault.evidence.get("subject")
+    async def _require_enrolment(self, subject: str) -> None:
+        """Have Keycloak lead this person through setting up one-time codes, if they have no second factor at all."""
         if self._admin is None or not subject:
-            return False
+            return
         try:
-            if await self._admin.has_otp(subject):
-                return False
-            await self._admin.require_totp(subject)
-        except ProviderFault as problem:
-            log.warning("enrolment_not_required", extra={"fault": problem.code})
-            return False
-        return True
+            if not await self._admin.has_otp(subject):
+                await self._admin.require_totp(subject)
+        except ProviderFault as fault:
+            log.warning("enrolment_not_required", extra={"fault": str(fault)})
 
     async def _enter(
         self, request: web.Request, visit: Visit, attempt: LoginAttempt, identity: Identity, proven: Proven
