@@ -25,7 +25,7 @@ from hubgate.web.visit import CALLBACK_PATH, visit_of
 JWKS_PATH = OWN_PREFIX + "jwks.json"
 
 SESSIONLESS = (STATIC_PATH, JWKS_PATH, "/favicon.ico", "/robots.txt")
-"""Beginnings of paths that are for everybody. They must answer while the store is away: its error page needs its style."""
+"""Beginnings of paths that are for everybody, and answer while the store is away: the page that says so needs its style."""
 
 Page = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
