@@ -22,12 +22,14 @@ from hubgate.ops.demo import keycloak as demo_keycloak
 from hubgate.ops.demo import redis as demo_redis
 from hubgate.ops.demo.child import Child, free_ports
 from hubgate.ops.demo.progress import Progress
+from hubgate.ops.demo.realm import DemoUser
 from tests.kit import chromium as kit_chromium
 from tests.kit.echo import Echo
 from tests.kit.missing import allowed, left_out, missing
 from tests.kit.person import Person
 from tests.kit.provider import KeycloakProvider
 from tests.kit.running import Gateways, RunningGateway
+from tests.kit.site import RunningSite, Visitor
 
 NEEDS = {
     "redis_server": "redis",
@@ -194,21 +196,23 @@ def public_url() -> str:
 
 
 class HubFactory(Protocol):
-    def __call__(self, name: str = ..., *, version: str = ..., path: str = ...) -> hubs.Hub: ...
+    def __call__(self, name: str = ..., *, version: str = ..., path: str = ..., start: bool = ...) -> hubs.Hub: ...
 
 
 @pytest.fixture(scope="session")
 def hub(
     stage: Path, public_url: str, hub_environment: Callable[[str], hubs.HubEnvironment], progress: Progress
 ) -> Iterator[HubFactory]:
-    """`hub("htc01")`: a real JupyterHub behind `public_url`, started when first asked for and kept for the run."""
-    running: dict[str, hubs.Hub] = {}
+    """`hub("htc01")`: a real JupyterHub behind `public_url`, started when first asked for and kept for the run.
 
-    def start(name: str = "htc01", *, version: str = hubs.NEWEST, path: str = "/htc/") -> hubs.Hub:
-        if name not in running:
-            made = hub_environment(version)
-            child = hubs.Hub(
-                made,
+    With `start=False` it is made, so that its address is known, and started by the next call for it.
+    """
+    made: dict[str, hubs.Hub] = {}
+
+    def get(name: str = "htc01", *, version: str = hubs.NEWEST, path: str = "/htc/", start: bool = True) -> hubs.Hub:
+        if name not in made:
+            made[name] = hubs.Hub(
+                hub_environment(version),
                 stage / name,
                 name=name,
                 path=path,
@@ -216,17 +220,18 @@ def hub(
                 homes=stage / "homes",
                 extra=f'c.JupyterHub.tornado_settings = {{"headers": {{"X-Answered-By": {name!r}}}}}',
             )
-            running[name] = child
+        child = made[name]
+        if start and not child.alive:
             try:
                 with progress.step(name, f"starting JupyterHub {version}", "running"):
                     child.start()
                     child.ready()
             except OperatorFault as fault:
                 missing("jupyterhub", fault.message)
-        return running[name]
+        return child
 
-    yield start
-    for child in running.values():
+    yield get
+    for child in made.values():
         child.stop()
 
 
@@ -287,3 +292,63 @@ async def _serve(echo: Echo, aiohttp_server: Any) -> Echo:
     server = await aiohttp_server(echo.app())
     echo.url = f"http://{server.host}:{server.port}"
     return echo
+
+
+# -- all of it
+
+
+@pytest.fixture(scope="session")
+def site(
+    stage: Path,
+    public_url: str,
+    redis_server: demo_redis.RedisServer,
+    keycloak: KeycloakProvider,
+    hub: HubFactory,
+) -> Iterator[RunningSite]:
+    """Keycloak, Redis, two HTC hubs (htc01, htc02) and one HPC hub (hpc01) behind one gateway, for the whole run."""
+    paths = {"htc01": "/htc/", "htc02": "/htc/", "hpc01": "/hpc/"}
+    running = {name: hub(name, path=path, start=False) for name, path in paths.items()}
+    htc = {
+        "name": "htc",
+        "title": "High-throughput computing",
+        "path": "/htc/",
+        "section": "HTC",
+        "hubs": [{"name": name, "url": running[name].url} for name in ("htc01", "htc02")],
+    }
+    hpc = {
+        "name": "hpc",
+        "title": "High-performance computing",
+        "path": "/hpc/",
+        "section": "HPC",
+        "groups": ["hpc-users"],
+        "help": "Write to the cluster's help desk.",
+        "hubs": [{"name": "hpc01", "url": running["hpc01"].url}],
+    }
+    gateways = Gateways(stage)
+    client_id, client_secret = keycloak.client
+    gateway = gateways.start(
+        pools=[htc, hpc],
+        provider=keycloak,
+        store_url=redis_server.url,
+        public_url=public_url,
+        keycloak={"client_id": client_id, "client_secret": client_secret},
+    )
+    for name, path in paths.items():
+        hub(name, path=path)
+    yield RunningSite(gateway, keycloak, running)
+    gateways.stop()
+
+
+@pytest.fixture
+async def visitor(site: RunningSite) -> AsyncIterator[Callable[..., Visitor]]:
+    """`visitor()`: somebody new; keywords as for `create_user`. `visitor(user=…)`: another browser of that person."""
+    met: list[Visitor] = []
+
+    def meet(*, user: DemoUser | None = None, browser: Person | None = None, **about: object) -> Visitor:
+        person = user or site.keycloak.create_user(**about)  # type: ignore[arg-type]  # passed through as given
+        met.append(Visitor(site, browser or site.browser(), person))
+        return met[-1]
+
+    yield meet
+    for each in met:
+        await each.browser.session.close()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from tests.system.conftest import RunningSite, Visitor
+from tests.kit.site import RunningSite, Visitor
 
 
 async def test_the_landing_page_knows_who_came_and_offers_what_they_may_use(visitor: Callable[..., Visitor]) -> None:

@@ -1,4 +1,4 @@
-"""A day's work through the gateway, on a real JupyterHub: spawn, JupyterLab, kernels, terminals, large files."""
+"""A day's work through the gateway, on a real JupyterHub: JupyterLab, kernels, terminals, large and odd files."""
 
 from __future__ import annotations
 
@@ -7,23 +7,26 @@ import base64
 import hashlib
 import json
 import random
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from urllib.parse import quote
 
 import aiohttp
 import pytest
+import pytest_asyncio
 
 from tests.kit.notebooks import Notebooks
-from tests.system.conftest import Visitor
+from tests.kit.site import RunningSite, Visitor
+
+pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 MIB = 1 << 20
 LARGE = 50 * MIB
 
 
-@pytest.fixture
-async def work(visitor: Callable[..., Visitor]) -> AsyncIterator[Notebooks]:
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def work(site: RunningSite) -> AsyncIterator[Notebooks]:
     """Somebody whose server runs and who has JupyterLab open."""
-    somebody = visitor()
+    somebody = Visitor(site, site.browser(), site.keycloak.create_user())
     page = await somebody.arrive("/htc/hub/home")
     assert page.status == 200, page
     notebooks = Notebooks(somebody.browser, somebody.at("/htc/"), somebody.user.username)
@@ -32,28 +35,7 @@ async def work(visitor: Callable[..., Visitor]) -> AsyncIterator[Notebooks]:
     assert page.status == 200, page
     yield notebooks
     await notebooks.stop()
-
-
-async def test_the_hub_knew_who_came_from_the_header(visitor: Callable[..., Visitor]) -> None:
-    somebody = visitor()
-    page = await somebody.arrive("/htc/hub/home")
-    assert page.status == 200
-    xsrf = somebody.browser.cookies(somebody.at("/htc/hub/")).get("_xsrf", "")
-    told = await somebody.browser.fetch(somebody.at(f"/htc/hub/api/user?_xsrf={xsrf}"))
-    assert told.status == 200, told
-    assert json.loads(told.text)["name"] == somebody.user.username
-
-
-async def test_spawning_tells_its_progress_as_it_happens(visitor: Callable[..., Visitor]) -> None:
-    somebody = visitor()
-    await somebody.arrive("/htc/hub/home")
-    notebooks = Notebooks(somebody.browser, somebody.at("/htc/"), somebody.user.username)
-    events = await notebooks.spawn()
-    assert [event["progress"] for event in events][-1] == 100
-    assert events[-1]["ready"]
-    assert len(events) > 1
-    assert events[0]["progress"] < 100
-    await notebooks.stop()
+    await somebody.browser.session.close()
 
 
 async def test_jupyterlab_is_there_with_its_parts(work: Notebooks) -> None:

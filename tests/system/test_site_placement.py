@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from tests.system.conftest import Visitor
+from tests.kit.site import Visitor
 
 TOGETHER = 16
 """People who all land on one of two hubs only once in thirty thousand runs."""

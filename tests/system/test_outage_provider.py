@@ -1,0 +1,234 @@
+"""The identity provider goes away: whoever is logged in goes on, whoever comes is told, and nothing needs a restart."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import re
+import time
+from collections.abc import Callable, Iterator
+
+import pytest
+
+from hubgate.ops.demo.child import answers
+from tests.kit.background import Background, Relay, eventually
+from tests.kit.embedded import Mood
+from tests.kit.person import Page, Person
+from tests.kit.provider import KeycloakProvider
+from tests.kit.running import RunningGateway
+from tests.kit.scene import SOON, Scene, Visitor, pool
+
+pytest_plugins = ["tests.kit.scene"]
+
+
+def kind(page: Page, *statuses: int) -> None:
+    """A page for a person: says what to do and carries its request id; no machine speaks from it."""
+    assert page.status in (statuses or (503,)), page
+    assert "The login service" in page.text
+    assert "What you can do" in page.text
+    assert re.search(r'<code class="request-id">[0-9a-f]+-[0-9a-f]+</code>', page.text), page
+    assert "Traceback" not in page.text
+    assert "no-store" in page.headers["Cache-Control"]
+
+
+async def logs_in(scene: Scene, gateway: RunningGateway) -> bool:
+    """Whether somebody new gets in."""
+    return (await scene.visitor(gateway).arrive()).status == 200
+
+
+async def goes_on(somebody: Visitor) -> None:
+    """Pages, scripts and sockets of a person who is logged in."""
+    assert (await somebody.get("/")).status == 200
+    assert await somebody.hub() == "htc01"
+    assert (await somebody.fetch(method="POST", data=b"x")).status == 200
+
+
+async def test_who_is_logged_in_goes_on_and_logins_work_again_by_themselves(scene: Scene) -> None:
+    gateway = scene.gateway(pool("htc", scene.hub("htc01")))
+    somebody = await scene.logged_in(gateway)
+    socket = await somebody.socket()
+    for _ in range(2):
+        scene.provider.place.down()
+        await goes_on(somebody)
+        assert await socket.echoes()
+        stranger = scene.visitor(gateway)
+        page = await stranger.browser.get(stranger.at("/htc/hub/home"))
+        kind(page)
+        assert int(page.headers["Retry-After"]) > 0
+        assert "hubgate" not in stranger.cookies
+        # A script is told in its own way, and sent nowhere.
+        assert (await stranger.fetch()).status == 401
+        scene.provider.place.up()
+        # The page's own way on, in the same browser.
+        await eventually(lambda: _arrives(stranger), within=SOON, what="the login")
+    assert await socket.echoes()
+    assert somebody.cookies["hubgate"]
+    assert gateway.alive
+
+
+async def _arrives(somebody: Visitor) -> bool:
+    page = await somebody.arrive()
+    return page.status == 200 and page.url == somebody.at("/htc/hub/home")
+
+
+async def test_log_out_ends_what_is_ours_and_says_what_is_left(scene: Scene) -> None:
+    gateway = scene.gateway(pool("htc", scene.hub("htc01")))
+    somebody = await scene.logged_in(gateway)
+    socket = await somebody.socket()
+    stolen = somebody.cookies["hubgate"]
+    landing = await somebody.browser.get(somebody.at("/"))
+    scene.provider.place.down()
+    form = next(form for form in landing.forms if form.action.endswith("/_hubgate/logout"))
+    page = await somebody.browser.submit(landing, form)
+    # Not into the browser's own "cannot connect".
+    assert page.status == 200, page
+    assert page.url.startswith(somebody.at("/_hubgate/logged-out"))
+    assert "could not end your session at the login service" in page.text
+    assert await socket.ended(SOON)
+    assert "hubgate" not in somebody.cookies
+    thief = scene.visitor(gateway)
+    assert (await thief.fetch(headers={"Cookie": f"hubgate={stolen}"})).status == 401
+    assert [line["outcome"] for line in gateway.events("logout")] == ["provider_session_open"]
+
+
+@pytest.mark.parametrize(("mood", "statuses"), [("garbage", (502,)), ("broken", (503,)), ("lost", (502,))])
+async def test_a_provider_that_talks_nonsense_is_told_as_such(
+    scene: Scene, mood: Mood, statuses: tuple[int, ...]
+) -> None:
+    gateway = scene.gateway(pool("htc", scene.hub("htc01")))
+    somebody = await scene.logged_in(gateway)
+    # Somebody is at the provider's form when it happens, and comes back to a gateway that can't finish the login.
+    late = scene.visitor(gateway)
+    page = await late.browser.get(late.at("/htc/hub/home"))
+    form = page.form_with("password")
+    assert form is not None
+    page = await late.browser.submit(page, form, username=late.user.username, password=late.user.password)
+    scene.provider.mood = mood
+    code = await late.browser._fill(page, late.user, password="", code="")
+    assert code is not None
+    kind(code, *statuses)
+    assert "hubgate" not in late.cookies
+    assert "/_hubgate/callback" not in re.findall(r'href="([^"?]*)', code.text)
+    await goes_on(somebody)
+    # The provider's description is read again for a login when it is ten seconds old.
+    scene.provider.mood = "well"
+    await eventually(lambda: _arrives(late), within=SOON, what="the login")
+
+
+@pytest.mark.parametrize("mood", ["garbage", "broken", "lost"])
+async def test_a_gateway_starts_beside_a_provider_that_talks_nonsense(scene: Scene, mood: Mood) -> None:
+    scene.provider.mood = mood
+    gateway = scene.gateway(pool("htc", scene.hub("htc01")), ready=False)
+    assert not answers(f"{gateway.ops_url}/readyz")
+    stranger = scene.visitor(gateway)
+    kind(await stranger.browser.get(stranger.at("/")), 502, 503)
+    scene.provider.mood = "well"
+    await eventually(lambda: logs_in(scene, gateway), within=SOON, what="the login")
+    assert answers(f"{gateway.ops_url}/readyz")
+
+
+async def test_a_gateway_starts_while_the_provider_is_down(scene: Scene) -> None:
+    scene.provider.place.down()
+    gateway = scene.gateway(pool("htc", scene.hub("htc01")), ready=False)
+    assert answers(f"{gateway.ops_url}/healthz")
+    async with Person() as probe:
+        page = await probe.fetch(f"{gateway.ops_url}/readyz")
+    assert page.status == 503
+    assert list(json.loads(page.text)["missing"]) == ["oidc"]
+    stranger = scene.visitor(gateway)
+    kind(await stranger.browser.get(stranger.at("/htc/hub/home?x=1")))
+    assert len(gateway.events("provider_unavailable")) == 1
+    scene.provider.place.up()
+    await eventually(lambda: _arrives(stranger), within=SOON, what="the login")
+    # Without anybody's login, too: readiness is what a balancer waits for.
+    assert answers(f"{gateway.ops_url}/readyz")
+
+
+async def test_a_provider_that_never_answers_keeps_nobody_else_waiting(scene: Scene) -> None:
+    gateway = scene.gateway(pool("htc", scene.hub("htc01")), ready=False)
+    somebody = await scene.logged_in(gateway)
+    leaver = await scene.logged_in(gateway)
+    landing = await leaver.browser.get(leaver.at("/"))
+    scene.provider.mood = "slow"
+    # The description that was read a moment ago is good for ten seconds; then the provider is asked for a sign of life.
+    waiting = [asyncio.create_task(_refused(scene, gateway)) for _ in range(20)]
+    form = next(form for form in landing.forms if form.action.endswith("/_hubgate/logout"))
+    leaving = asyncio.create_task(leaver.browser.submit(landing, form))
+    longest = 0.0
+    while not all(task.done() for task in waiting):
+        began = time.perf_counter()
+        await goes_on(somebody)
+        longest = max(longest, time.perf_counter() - began)
+    assert longest < SOON
+    for page in await asyncio.gather(*waiting):
+        kind(page)
+    page = await leaving
+    assert page.url.startswith(leaver.at("/_hubgate/logged-out")), page
+    scene.provider.mood = "well"
+    await eventually(lambda: logs_in(scene, gateway), within=SOON, what="the login")
+
+
+async def _refused(scene: Scene, gateway: RunningGateway) -> Page:
+    """What somebody new is told; sent to the provider's form as long as its description counts as fresh."""
+    async with asyncio.timeout(40):
+        while True:
+            stranger = scene.visitor(gateway)
+            page = await stranger.get("/_hubgate/login?next=/")
+            if page.status != 302:
+                return page
+            await asyncio.sleep(0.5)
+
+
+@pytest.fixture
+def keycloak_relay(background: Background, keycloak: KeycloakProvider) -> Iterator[Relay]:
+    """The gateway's own way to the real Keycloak, which can be cut for it alone."""
+    relay = Relay(background, int(keycloak.origin.rpartition(":")[2]))
+    yield relay
+    relay.cut()
+
+
+async def test_a_real_keycloak_goes_away_and_comes_back(
+    scene: Scene,
+    keycloak: KeycloakProvider,
+    keycloak_relay: Relay,
+    gateway: Callable[..., RunningGateway],
+) -> None:
+    path = keycloak.issuer.removeprefix(keycloak.origin)
+    running = gateway(
+        pools=[pool("htc", scene.hub("htc01"))],
+        provider=keycloak,
+        oidc={"internal_url": f"http://127.0.0.1:{keycloak_relay.port}{path}"},
+    )
+
+    def visitor() -> Visitor:
+        browser = Person(running.url, keycloak.origin)
+        scene.people.append(Visitor(running, browser, keycloak.create_user(), running.url))
+        return scene.people[-1]
+
+    somebody, late = visitor(), visitor()
+    assert (await somebody.arrive()).status == 200
+    socket = await somebody.socket()
+    page = await late.browser.get(late.at("/htc/hub/home"))
+    form = page.form_with("password")
+    assert form is not None
+    page = await late.browser.submit(page, form, username=late.user.username, password=late.user.password)
+
+    keycloak_relay.cut()
+    await goes_on(somebody)
+    assert await socket.echoes()
+    # Who was on the way through Keycloak's forms finds the gateway unable to finish.
+    back = await late.browser._fill(page, late.user, password="", code="")
+    assert back is not None
+    kind(back)
+    assert "hubgate" not in late.cookies
+
+    keycloak_relay.mend()
+    # Keycloak knows them by now: no second password, no second code.
+    page = await eventually(lambda: _page(late), within=SOON, what="the login")
+    assert late.cookies["hubgate"]
+    assert await socket.echoes()
+
+
+async def _page(somebody: Visitor) -> Page | None:
+    page = await somebody.browser.get(somebody.at("/htc/hub/home"))
+    return page if page.status == 200 and page.url == somebody.at("/htc/hub/home") else None
