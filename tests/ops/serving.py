@@ -12,6 +12,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import IO, Any
 
@@ -66,7 +67,8 @@ class Serving:
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
-            env=os.environ | dict(env or {}),
+            # Killed, it leaves its directory of metrics behind: in that of the test.
+            env=os.environ | {"TMPDIR": str(config.parent)} | dict(env or {}),
             start_new_session=True,
         )
         self.errors: queue.Queue[str | None] = queue.Queue()
@@ -82,7 +84,8 @@ class Serving:
         return self
 
     def __exit__(self, *_: object) -> None:
-        if self.process.poll() is None:
+        # Workers, too, and those of a parent that is gone.
+        with suppress(ProcessLookupError):
             os.killpg(self.process.pid, signal.SIGKILL)
         self.process.wait(PATIENCE)
 

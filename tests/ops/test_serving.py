@@ -92,7 +92,7 @@ def answered_by(serving: Serving, pid: int) -> bool:
 
 
 def test_each_of_several_workers_answers_and_metrics_sum_them_up(tmp_path: Path) -> None:
-    with Serving(write_config(tmp_path, workers=2), env={"TMPDIR": str(tmp_path)}) as serving:
+    with Serving(write_config(tmp_path, workers=2)) as serving:
         serving.until_serving(2)
         assert len(set(serving.workers)) == 2
         assert serving.process.pid not in serving.workers
