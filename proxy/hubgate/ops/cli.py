@@ -7,13 +7,14 @@ error; what runs for long logs as `logs` does.
 from __future__ import annotations
 
 import argparse
+import asyncio
 import secrets
 import sys
 from collections.abc import Iterator, Sequence
 from importlib.metadata import version
 
 from hubgate.config import Config, ConfigFaults, Fault, load
-from hubgate.errors import OperatorFault
+from hubgate.errors import OperatorFault, StoreFault
 from hubgate.ops.exits import Exit
 
 _ENDS = """exit status:
@@ -40,12 +41,14 @@ def main(argv: Sequence[str] | None = None) -> int:
                 return _check(arguments.config)
             case "new-secret":
                 return _new_secret()
+            case "users":
+                return _release(arguments.config, arguments.username)
             case _:
                 return _demo(rest)
     except ConfigFaults as faults:
         print(faults, file=sys.stderr)
         return Exit.CONFIG
-    except OperatorFault as fault:
+    except (OperatorFault, StoreFault) as fault:
         print(f"hubgate: {fault.message or fault.code}", file=sys.stderr)
         return Exit.START
     except KeyboardInterrupt:
@@ -68,6 +71,11 @@ def _parser() -> argparse.ArgumentParser:
     ):
         command = commands.add_parser(name, help=meaning, description=meaning, allow_abbrev=False)
         command.add_argument("-c", "--config", metavar="FILE", required=True, help="the configuration, in TOML")
+    users = commands.add_parser("users", help="administer users").add_subparsers(required=True, metavar="COMMAND")
+    meaning = "let the next person who logs in with a username own it, after its owner's account was deleted or renamed"
+    command = users.add_parser("release", help=meaning, description=meaning, allow_abbrev=False)
+    command.add_argument("username", metavar="NAME")
+    command.add_argument("-c", "--config", metavar="FILE", required=True, help="the configuration, in TOML")
     meaning = "bring up a whole site on this machine: a login, hubs and the gateway"
     # Its own options, `--help` too, are its own business.
     commands.add_parser("demo", help=meaning, add_help=False)
@@ -96,6 +104,27 @@ def _check(path: str) -> int:
 def _new_secret() -> int:
     print(secrets.token_urlsafe(48))
     return Exit.OK
+
+
+def _release(path: str, username: str) -> int:
+    config = load(path, further=[_store_address])
+    if asyncio.run(_released(config, username)):
+        print(f"{username} is free: the next person who logs in with this name owns it.")
+        return Exit.OK
+    print(f"{username} belongs to nobody; nothing was changed.")
+    return Exit.OK
+
+
+async def _released(config: Config, username: str) -> bool:
+    from hubgate.core.keyring import Keyring  # noqa: PLC0415 - see `_serve`
+    from hubgate.store import open_store  # noqa: PLC0415
+    from hubgate.web.usernames import Usernames  # noqa: PLC0415
+
+    store = open_store(config.store.url.reveal(), ca=config.store.ca or None)
+    try:
+        return await Usernames(store, Keyring(config.keys)).release(username)
+    finally:
+        await store.close()
 
 
 def _demo(arguments: Sequence[str]) -> int:

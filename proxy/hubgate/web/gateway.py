@@ -89,7 +89,7 @@ class Gateway:
                         await self._recognise(visit, parse_cookies(_cookie_field(request), self.site.cookie))
                     attach(request, visit)
                     response = await own(request)
-                    self._account(visit, request, Answer(response.status))
+                    self._account(visit, request, _answer(response))
                 case NoRoute(why):
                     # 421: RFC 9110, 15.5.20; a browser may then try a connection of its own.
                     raise ClientFault(why, status=421 if why == "unknown_host" else 404)
@@ -159,7 +159,7 @@ class Gateway:
         await self._recognise(visit, cookies)
         live = self._admitted(visit, pool, request.headers.getall("Origin", ()))
         if isinstance(live, web.Response):
-            self._account(visit, request, Answer(live.status))
+            self._account(visit, request, _answer(live))
             return live
         if visit.kind is not Kind.FETCH or request.method not in _READS:
             live.person_seen(began)
@@ -309,7 +309,7 @@ class Gateway:
             response = self.pages.problem_json(code, 401, visit.id, login_url=self.site.origin(visit.host) + login)
         else:
             response = self.pages.problem_json(code, fault.status, visit.id, retry_after=fault.retry_after)
-        self._account(visit, request, Answer(fault.status))
+        self._account(visit, request, _answer(response))
         return response
 
     def _audited(self, event: str, outcome: str, visit: Visit, **more: str) -> None:
@@ -342,3 +342,8 @@ class Gateway:
 def _cookie_field(request: web.Request) -> bytes | None:
     fields = [value for name, value in request.raw_headers if name.lower() == b"cookie"]
     return b"; ".join(fields) if fields else None
+
+
+def _answer(response: web.StreamResponse) -> Answer:
+    body = response.body if isinstance(response, web.Response) else None
+    return Answer(response.status, sent=len(body) if isinstance(body, bytes) else 0)

@@ -37,12 +37,12 @@ from hubgate.web.live import LiveSessions
 from hubgate.web.logout import left_behind
 from hubgate.web.render import Pages, login_url
 from hubgate.web.sessions import Sessions, fingerprint, user_key
+from hubgate.web.usernames import Usernames
 from hubgate.web.visit import CALLBACK_PATH, Visit, visit_of
 
 log = logging.getLogger(__name__)
 
 _ATTEMPT_LIFETIME = 600.0  # seconds for password, code and, the first time, the QR code
-_NAME_LIFETIME = 400 * 86400.0  # seconds that an unused username stays its owner's
 _TRIES = 2  # how often a login is begun anew by itself before somebody is told
 
 # A lab behind one address begins its working day at nine: generous, but no way to fill the store with states.
@@ -85,7 +85,7 @@ class LoginPages:
         self._entry = entry
         self._store = store
         self._attempts = Sealer(keyring, "login-attempt")
-        self._names = Sealer(keyring, "username")
+        self._usernames = Usernames(store, keyring)
         self._sessions = sessions
         self._live = live
         self._pages = pages
@@ -149,7 +149,7 @@ class LoginPages:
                 proven.claims, usernames=self._entry.usernames, groups_claim=self._entry.groups_claim
             )
             admit(identity, proven.claims, self._entry.admission)
-            await self._own_name(identity)
+            await self._usernames.claim(identity)
         except HubgateFault as fault:
             return await self._failed(visit, attempt, fault)
         return await self._enter(request, visit, attempt, identity, proven)
@@ -173,27 +173,6 @@ class LoginPages:
         if not hmac.compare_digest(attempt.browser, fingerprint(browser)):
             raise ClientFault("login_unknown", "begun in another browser", evidence={"why": "foreign_browser"})
         return attempt
-
-    async def _own_name(self, identity: Identity) -> None:
-        """Claim the username for this person. ClientFault `username_taken` if it is somebody else's.
-
-        A person who is renamed to a name that another one had must not find that one's files.
-        """
-        key = f"username:{identity.username}"
-        owner = user_key(identity)
-        sealed = self._names.seal(key, {"owner": owner})
-        if await self._store.add(key, sealed, ttl=_NAME_LIFETIME):
-            return
-        present = await self._store.get(key)
-        if present is not None and self._names.open(key, present)["owner"] == owner:
-            await self._store.touch(key, ttl=_NAME_LIFETIME)
-            return
-        raise ClientFault(
-            "username_taken",
-            f"the username {identity.username!r} belongs to another subject",
-            status=403,
-            evidence={"username": identity.username, "subject": identity.subject},
-        )
 
     async def _failed(self, visit: Visit, attempt: LoginAttempt | None, fault: HubgateFault) -> web.StreamResponse:
         if visit.live is not None and fault.code in {"login_expired", "login_unknown"}:

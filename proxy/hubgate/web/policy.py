@@ -19,6 +19,7 @@ from urllib.parse import urlsplit
 from hubgate.core.site import Site
 
 _BASE: Mapping[str, str] = {
+    "Server": "hubgate",  # aiohttp would name itself and Python, with their versions
     "Cache-Control": "no-store",
     "X-Content-Type-Options": "nosniff",
     "X-Frame-Options": "DENY",

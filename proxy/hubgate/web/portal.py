@@ -25,7 +25,7 @@ from hubgate.web.visit import CALLBACK_PATH, visit_of
 JWKS_PATH = OWN_PREFIX + "jwks.json"
 
 SESSIONLESS = (STATIC_PATH, JWKS_PATH, "/favicon.ico", "/robots.txt")
-"""Beginnings of paths that are for everybody, and answer while the store is away: the page that says so needs its style."""
+"""Beginnings of paths that are for everybody, and answer while the store is away: its error page needs style."""
 
 Page = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
@@ -88,9 +88,8 @@ class PortalPages:
 
     async def jwks(self, _request: web.Request) -> web.StreamResponse:
         """GET: the keys that hubs verify assertions with (RFC 7517). Short-lived in caches, since they rotate."""
-        return web.Response(
-            body=self._jwks, content_type="application/jwk-set+json", headers={"Cache-Control": "public, max-age=60"}
-        )
+        headers = {**self._pages.base_headers, "Cache-Control": "public, max-age=60"}
+        return web.Response(body=self._jwks, content_type="application/jwk-set+json", headers=headers)
 
     def file(self, name: str) -> Page:
         """A page that is one of the static files, at an address that browsers and robots expect."""

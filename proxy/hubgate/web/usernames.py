@@ -1,0 +1,50 @@
+"""Whose username is this? The first person who logs in with a name owns it.
+
+A person who is renamed to a name that another one had, or gets the name of a deleted account, must not find that one's
+files. Owners are known by issuer and subject; a name that nobody has used for a year and more is free again, and so is
+one that an operator releases (`hubgate users release NAME`).
+"""
+
+from __future__ import annotations
+
+from hubgate.core.identity import Identity
+from hubgate.core.keyring import Keyring
+from hubgate.errors import ClientFault
+from hubgate.store.base import Store
+from hubgate.store.codec import Sealer
+from hubgate.web.sessions import user_key
+
+_LIFETIME = 400 * 86400.0  # seconds since the owner's last login
+
+
+class Usernames:
+    """The owners of usernames. Every method may raise `StoreFault`."""
+
+    def __init__(self, store: Store, keyring: Keyring) -> None:
+        self._store = store
+        self._sealer = Sealer(keyring, "username")
+
+    async def claim(self, identity: Identity) -> None:
+        """Return if the name is this person's, from now on at the latest. ClientFault `username_taken`, 403, if not."""
+        key = _key(identity.username)
+        owner = user_key(identity)
+        if await self._store.add(key, self._sealer.seal(key, {"owner": owner}), ttl=_LIFETIME):
+            return
+        present = await self._store.get(key)
+        if present is not None and self._sealer.open(key, present)["owner"] == owner:
+            await self._store.touch(key, ttl=_LIFETIME)
+            return
+        raise ClientFault(
+            "username_taken",
+            f"the username {identity.username!r} belongs to another subject",
+            status=403,
+            evidence={"username": identity.username, "subject": identity.subject},
+        )
+
+    async def release(self, username: str) -> bool:
+        """Let the next person who logs in with this name own it; whether anybody did."""
+        return bool(await self._store.delete(_key(username)))
+
+
+def _key(username: str) -> str:
+    return f"username:{username}"
