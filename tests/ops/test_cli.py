@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import subprocess
 import sys
 from importlib.metadata import version
@@ -9,9 +10,15 @@ from pathlib import Path
 
 import pytest
 
-from hubgate.config import parse
+from hubgate.config import load, parse
+from hubgate.core.identity import Identity
+from hubgate.core.keyring import Keyring
+from hubgate.errors import ClientFault
 from hubgate.ops.cli import main
+from hubgate.ops.demo.redis import RedisServer
 from hubgate.ops.exits import Exit
+from hubgate.store import open_store
+from hubgate.web.usernames import Usernames
 from tests.ops.serving import write_config
 
 
@@ -109,3 +116,26 @@ def test_exit_statuses_are_documented() -> None:
     document = (Path(__file__).parents[2] / "docs" / "configuration.md").read_text()
     for status in Exit:
         assert f"\n| {status.value} | " in document
+
+
+def test_users_release_frees_a_name_in_the_store(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], redis_server: RedisServer
+) -> None:
+    path = write_config(tmp_path, more=f'[store]\nurl = "{redis_server.url}"')
+    config = load(path)
+
+    async def claim(subject: str) -> None:
+        store = open_store(redis_server.url)
+        try:
+            await Usernames(store, Keyring(config.keys)).claim(Identity("https://id.example.org", subject, "ada"))
+        finally:
+            await store.close()
+
+    assert main(["users", "release", "ada", "-c", str(path)]) == Exit.OK
+    assert "belongs to nobody" in capsys.readouterr().out
+    asyncio.run(claim("first"))
+    with pytest.raises(ClientFault):
+        asyncio.run(claim("second"))
+    assert main(["users", "release", "ada", "-c", str(path)]) == Exit.OK
+    assert "ada is free" in capsys.readouterr().out
+    asyncio.run(claim("second"))
