@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -48,6 +48,7 @@ from hubgate.web.sessions import Sessions
 log = logging.getLogger(__name__)
 
 _TAG_PURPOSE = "hub-cookie"
+_ADVICE_PAUSE = 5.0  # seconds until what was away at the start is looked at again
 
 
 @dataclass(frozen=True, slots=True)
@@ -190,14 +191,28 @@ async def gateway(
 
 
 async def _advise(store: Store, admin: KeycloakAdmin | None) -> None:
-    """Say once what an operator should change about the things around us. Their being away is no news here."""
-    try:
-        for sentence in await store.warnings():
-            log.warning("store_advice", extra={"advice": sentence})
-        for sentence in await admin.realm_warnings() if admin else ():
-            log.warning("keycloak_advice", extra={"advice": sentence})
-    except HubgateFault as fault:
-        log.warning("advice_unavailable", extra={"fault": str(fault)})
+    """Say once what an operator should change about the things around us, as soon as they are there to be looked at."""
+    looks = [_advised("store_advice", store.warnings)]
+    if admin is not None:
+        looks.append(_advised("keycloak_advice", admin.realm_warnings))
+    await asyncio.gather(*looks)
+
+
+async def _advised(event: str, look: Callable[[], Awaitable[list[str]]]) -> None:
+    told = False
+    while True:
+        try:
+            for sentence in await look():
+                log.warning(event, extra={"advice": sentence})
+        except HubgateFault as fault:
+            if not told:
+                log.warning("advice_unavailable", extra={"of": event, "fault": str(fault)})
+            told = True
+            if fault.status != 503:
+                return  # it was there, and refused
+        else:
+            return
+        await asyncio.sleep(_ADVICE_PAUSE)
 
 
 def _condition_logged(metrics: Metrics) -> Callable[[UpstreamState[ConnectionPool], Health], None]:

@@ -465,6 +465,11 @@ async def test_a_log_out_that_was_not_confirmed_is_none(provider: Provider, cloc
             provider.answers["/logout"] = broken_off()
     async with client_of(provider, clock) as client:
         assert await client.end_session("the-refresh-token") is False
+        if answer == "nothing":
+            # Nobody is sent to a provider that has just failed to answer us.
+            with pytest.raises(ProviderFault, match="provider_unavailable"):
+                await client.end_session_url(id_token="", post_logout_redirect_uri="https://x/?a=b&c")
+            clock.pass_by(2)
         url = await client.end_session_url(id_token="", post_logout_redirect_uri="https://x/?a=b&c")
     if answer == "no endpoint":
         assert url is None

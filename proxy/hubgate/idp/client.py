@@ -45,7 +45,7 @@ log = logging.getLogger(__name__)
 
 # A login is begun only at a provider that gave a sign of life not longer ago than this: people should meet our page
 # about its absence, not their browser's.
-_SIGN_OF_LIFE = 10.0
+_SIGN_OF_LIFE = 2.0
 # Seconds between attempts to read the metadata for the first time.
 _WARM_UP = (0.5, 1.0, 2.0, 5.0, 10.0)
 # For a provider that doesn't say how long its access token lives (RFC 6749, 5.1: it should).
@@ -104,6 +104,7 @@ class OIDCClient:
             clock=clock,
             cool_down=cool_down,
         )
+        self._unwell_at = float("-inf")  # when it failed to answer the end of a session
         self._stack = AsyncExitStack()
 
     def __repr__(self) -> str:
@@ -224,14 +225,20 @@ class OIDCClient:
             reply = await self._post(metadata.end_session_internal, form)
         except HubgateFault as fault:
             log.warning("provider_session_open", extra={"fault": fault.code})
+            self._unwell_at = self._clock()
             return False
+        if reply.status >= 500:
+            self._unwell_at = self._clock()
         # Other providers answer 200 with a page that asks a person: nothing has ended then.
         return reply.status == 204
 
     async def end_session_url(self, *, id_token: str, post_logout_redirect_uri: str) -> str | None:
         """Where the browser ends the provider's session (RP-Initiated Logout 1.0, 2). None: the provider has no such
-        place. Raises ProviderFault when it isn't known.
+        place. Raises ProviderFault when it isn't known, or when the provider failed `end_session` a moment ago: nobody
+        should end up on their browser's "cannot connect".
         """
+        if 0 <= self._clock() - self._unwell_at < _SIGN_OF_LIFE:
+            raise ProviderFault("provider_unavailable", "it did not answer just now", status=503, retry_after=5)
         metadata = await self._discovery.metadata()
         if not metadata.end_session:
             return None

@@ -64,6 +64,10 @@ class Sealer:
         nonce = os.urandom(12)
         return _VERSION + key_id + nonce + cipher.encrypt(nonce, content, self._context(key, key_id))
 
+    def is_current(self, sealed: bytes) -> bool:
+        """Whether the newest key sealed this; else it should be sealed anew before its key is taken away."""
+        return sealed[_ID] == self._newest[0]
+
     def open(self, key: str, sealed: bytes) -> dict[str, JSON]:
         """The record that was sealed for this key. Raises UnknownKey or Tampered."""
         if len(sealed) < _HEAD_LENGTH + _TAG_LENGTH:

@@ -14,11 +14,13 @@ import asyncio
 import secrets
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 
 from hubgate.core.balancer import Affinity, Candidate, Selection, Unavailable, newest, place, select
 from hubgate.core.keyring import Keyring
 from hubgate.core.routing import Zone
 from hubgate.core.site import Pool
+from hubgate.errors import StoreFault
 from hubgate.store.base import Store
 from hubgate.store.codec import JSON, Sealer, Tampered
 from hubgate.web.live import Bound, LiveSession
@@ -90,13 +92,13 @@ class Bindings:
         if affinity != theirs:
             affinity = await self._settle(of_user, records[0], affinity, pool, user)
         else:
-            await self._store.touch(of_user, ttl=self._lifetime)
+            await self._keep(of_user, records[0], affinity, pool, user)
         if carried != affinity:
             cookie = secrets.token_urlsafe(32)
             of_cookie = _of_cookie(cookie)
             await self._store.put(of_cookie, self._sealed(of_cookie, affinity, pool, user), ttl=self._lifetime)
         else:
-            await self._store.touch(of_cookie, ttl=self._lifetime)
+            await self._keep(of_cookie, records[1], affinity, pool, user)
         bound = live.bound[pool.name] = Bound(affinity, cookie)
         return bound
 
@@ -110,6 +112,15 @@ class Bindings:
         if written:
             return new
         return self._read(key, await self._store.get(key), pool, user) or new
+
+    async def _keep(self, key: str, sealed: bytes | None, affinity: Affinity, pool: Pool, user: str) -> None:
+        """Let a record live on, under the newest key. A store that takes no writes now is no reason to turn anybody
+        away: the record is good, and is looked after another time."""
+        with suppress(StoreFault):
+            if sealed is None or self._sealer.is_current(sealed):
+                await self._store.touch(key, ttl=self._lifetime)
+            else:
+                await self._store.replace(key, sealed, self._sealed(key, affinity, pool, user), ttl=self._lifetime)
 
     async def may_move(self, live: LiveSession, pool: Pool, cookie: str) -> bool:
         """Whether this person's hub has been away for so long that they may choose another."""

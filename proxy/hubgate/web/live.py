@@ -113,6 +113,7 @@ class LiveSessions:
         self._loading: dict[tuple[str, str], asyncio.Future[LiveSession | None]] = {}
         self._generation = 0
         self._note_every = min(60.0, limits.idle / 4)
+        self._away = ""  # the fault of an outage of which the log knows
         self.subscribed = False
 
     def __len__(self) -> int:
@@ -226,11 +227,13 @@ class LiveSessions:
                     elif verb == "user":
                         self.rebind(key)
                     continue
-                # Lost or restored: messages may be missing, so everything is read again, bindings too.
+                # Lost or restored: messages may be missing, so everything is read again; bindings once they can be:
+                # without its binding, nobody would be served while the store is away.
                 self.subscribed = isinstance(event, Restored)
                 self._generation += 1
-                for live in self._by_cookie.values():
-                    live.bound.clear()
+                if self.subscribed:
+                    for live in self._by_cookie.values():
+                        live.bound.clear()
                 await self._confirm(tuple(self._by_cookie.items()))
 
     async def _upkeep(self) -> None:
@@ -262,9 +265,11 @@ class LiveSessions:
     async def _confirm(self, entries: Iterable[tuple[tuple[str, str], LiveSession]]) -> None:
         """Read entries again; what the store no longer has, or what has met a limit, ends here."""
         rest = iter(entries)
+        asked = False
         try:
             while batch := list(islice(rest, _BATCH)):
                 found = await self._sessions.get_many([live.key for _, live in batch])
+                asked = True
                 now = self._clock()
                 for (place, live), again in zip(batch, found, strict=True):
                     if self._by_cookie.get(place) is not live:
@@ -274,16 +279,25 @@ class LiveSessions:
                     if again is None or live.session.state(self._limits, now) is not SessionState.LIVE:
                         self._drop(place)
         except StoreFault as fault:
-            log.warning("sessions_unconfirmed", extra={"fault": fault.code})
+            self._unable("sessions_unconfirmed", fault)
+        else:
+            self._away = "" if asked else self._away
 
     async def _note(self, unwritten: Iterable[LiveSession]) -> None:
-        """Tell the store, and so the other workers, when people were last seen."""
+        """Tell the store, and so the other workers, when people were last seen: what can't be told now, later."""
         try:
             for live in unwritten:
-                live.noted = live.session.last_seen
-                await self._sessions.seen(live.key, live.noted)
+                at = live.session.last_seen
+                await self._sessions.seen(live.key, at)
+                live.noted = at
         except StoreFault as fault:
-            log.warning("presence_unwritten", extra={"fault": fault.code})
+            self._unable("presence_unwritten", fault)
+
+    def _unable(self, event: str, fault: StoreFault) -> None:
+        """Into the log once for each outage, and not with every round."""
+        if self._away != fault.code:
+            self._away = fault.code
+            log.warning(event, extra={"fault": fault.code})
 
 
 def _confirm(live: LiveSession, found: Found, now: float) -> None:

@@ -11,7 +11,7 @@ from hubgate.core.identity import Identity
 from hubgate.core.keyring import Keyring
 from hubgate.errors import ClientFault
 from hubgate.store.base import Store
-from hubgate.store.codec import Sealer
+from hubgate.store.codec import Sealer, Tampered
 from hubgate.web.sessions import user_key
 
 _LIFETIME = 400 * 86400.0  # seconds since the owner's last login
@@ -28,11 +28,17 @@ class Usernames:
         """Return if the name is this person's, from now on at the latest. ClientFault `username_taken`, 403, if not."""
         key = _key(identity.username)
         owner = user_key(identity)
-        if await self._store.add(key, self._sealer.seal(key, {"owner": owner}), ttl=_LIFETIME):
-            return
-        present = await self._store.get(key)
-        if present is not None and self._sealer.open(key, present)["owner"] == owner:
-            await self._store.touch(key, ttl=_LIFETIME)
+        sealed = self._sealer.seal(key, {"owner": owner})
+        while not await self._store.add(key, sealed, ttl=_LIFETIME):
+            present = await self._store.get(key)
+            if present is None:
+                continue  # it expired or was released this very moment
+            if self._owner(key, present) not in {owner, None}:
+                break
+            # Sealed anew at each login: the record would outlive the secret that it was sealed with.
+            if await self._store.replace(key, present, sealed, ttl=_LIFETIME):
+                return
+        else:
             return
         raise ClientFault(
             "username_taken",
@@ -40,6 +46,13 @@ class Usernames:
             status=403,
             evidence={"username": identity.username, "subject": identity.subject},
         )
+
+    def _owner(self, key: str, sealed: bytes) -> str | None:
+        """Whose record this is; None: nobody's, hubgate didn't write it."""
+        try:
+            return str(self._sealer.open(key, sealed)["owner"])
+        except Tampered:
+            return None
 
     async def release(self, username: str) -> bool:
         """Let the next person who logs in with this name own it; whether anybody did."""
