@@ -18,6 +18,7 @@ from hubgate.core.cookies import (
     parse_cookies,
     set_cookie,
 )
+from hubgate.errors import ClientFault
 
 OURS = "__Host-hubgate"
 
@@ -74,6 +75,14 @@ def test_text_is_read_like_bytes() -> None:
 
 def test_two_sessions_are_both_seen() -> None:
     assert parse_cookies(b"__Host-hubgate=a; __Host-hubgate=b; __Host-hubgate=a", OURS).session == ("a", "b", "a")
+
+
+def test_more_than_any_browser_sends_is_refused_before_it_is_read() -> None:
+    """200 000 cookies of our name in one request, which the parser lets pass, were minutes of everybody's time."""
+    with pytest.raises(ClientFault, match="headers_too_large") as caught:
+        parse_cookies(b"hubgate=a; " * 3000, "hubgate")
+    assert caught.value.status == 431
+    assert len(parse_cookies(b"hubgate=a; " * 2900, "hubgate").session) == 2900
 
 
 def test_disputed_cookies_of_ours_do_not_count() -> None:

@@ -106,6 +106,21 @@ def test_what_connection_lists_is_removed() -> None:
     assert names(headers) == [b"Host", b"X-Other"]
 
 
+@pytest.mark.parametrize("fields", [1, 120])
+def test_a_connection_that_lists_without_end_is_refused(fields: int) -> None:
+    """120 fields of 16 KiB, which the parser lets pass, cost two seconds when their names were united one by one."""
+    listed = b",".join(b"%x" % number for number in range(1025 // fields))
+    with pytest.raises(ClientFault, match="header_malformed"):
+        sent(*[(b"Connection", listed + b",more names")] * fields)
+
+
+def test_what_no_hub_would_take_is_refused_here() -> None:
+    with pytest.raises(ClientFault, match="headers_too_large") as caught:
+        sent(*[(b"X-Large", b"x" * 16_000)] * 5)
+    assert caught.value.status == 431
+    assert len(sent(*[(b"X-Large", b"x" * 16_000)] * 3).lines) == 4
+
+
 @pytest.mark.parametrize("fields", [[], [HOST, HOST], [(b"host", b"a"), (b"HOST", b"b")]])
 def test_host_exactly_once(fields: list[tuple[bytes, bytes]]) -> None:
     with pytest.raises(ClientFault, match="host_malformed"):

@@ -210,6 +210,7 @@ def test_malformed_is_refused(raw: str) -> None:
         ["jüpyter.example.org"],
         ["[::1"],
         ["[zz]"],
+        ["\u212aeep.example.org"],  # the sign for kelvin, which is a "k" in lower case
     ],
 )
 def test_exactly_one_plain_host(hosts: list[str]) -> None:

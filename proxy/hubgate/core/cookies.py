@@ -23,6 +23,8 @@ from types import MappingProxyType
 from typing import Final, NamedTuple
 from urllib.parse import quote
 
+from hubgate.errors import ClientFault
+
 _OWN_NAMES = (b"hubgate", b"__Host-hubgate")
 _OWN_FAMILIES = (b"hubgate-", b"__Host-hubgate-")
 # `__Host-` is what `cookie_host_prefix_enabled` puts in front; not recommended behind hubgate, but possible.
@@ -35,6 +37,7 @@ _TAG_BYTES: Final = 16
 # 16 bytes as base64url without padding. Looked at before decoding, since Python's decoder skips what it doesn't know.
 _TAGGED = re.compile(rb"([A-Za-z0-9_-]{22})\.(.+)", re.DOTALL)
 _MEMO: Final = 8192
+_LARGEST: Final = 32 * 1024
 _NOTHING: Mapping[str, str] = MappingProxyType({})
 
 
@@ -77,12 +80,17 @@ def parse_cookies(header: bytes | str | None, session_cookie: str) -> RequestCoo
 
     `session_cookie`: `Site.cookie`. Cookies without a name, and names with anything but printable ASCII, are dropped:
     Tornado strips more kinds of blanks than browsers do, so that such a name could turn into another one behind us.
+
+    Raises ClientFault `headers_too_large`, 431, above 32 KiB: twice what Node.js takes of a whole head, and what is
+    looked at here is looked at before anybody is known.
     """
     if not header:
         return _NO_COOKIES
+    if len(header) > _LARGEST:
+        raise ClientFault("headers_too_large", "more cookies than any hub takes", status=431)
     if isinstance(header, str):
         header = header.encode("utf-8", "surrogateescape")
-    session: tuple[str, ...] = ()
+    session: list[str] = []
     own: dict[str, set[str]] | None = None
     rest: list[tuple[bytes, bytes]] = []
     for part in header.split(b";"):
@@ -94,14 +102,14 @@ def parse_cookies(header: bytes | str | None, session_cookie: str) -> RequestCoo
         if not name.startswith(_OWN_NAMES) or not is_own_cookie(name):
             rest.append((name, value))
         elif (full := name.decode("ascii")) == session_cookie:
-            session = (*session, value.decode("latin-1"))
+            session.append(value.decode("latin-1"))
         else:
             own = {} if own is None else own
             own.setdefault(full, set()).add(value.decode("latin-1"))
     if own is None:
-        return RequestCookies(session, _NOTHING, tuple(rest))
+        return RequestCookies(tuple(session), _NOTHING, tuple(rest))
     undisputed = {full: values.pop() for full, values in own.items() if len(values) == 1}
-    return RequestCookies(session, undisputed, tuple(rest))
+    return RequestCookies(tuple(session), undisputed, tuple(rest))
 
 
 class HubCookieTags:

@@ -83,7 +83,7 @@ _OWN_BARE = OWN_PREFIX.rstrip("/")
 # nanosecond a character, alternations cost twenty.
 _PLAIN = re.compile(r"(/[A-Za-z0-9/_.~@!$&'()*+,=:|\[\]-]*)(?:\?[!-\"$-~]*)?")
 _LEGAL = re.compile(r"(/[!-\"$->@-\[\]-~]*)(?:\?[!-\"$-~]*)?")
-_ABSOLUTE = re.compile(r"https?://([^/?#]*)(.*)", re.IGNORECASE)
+_ABSOLUTE = re.compile(r"https?://([^/?#]*)(.*)", re.IGNORECASE | re.ASCII)
 _BROKEN_ESCAPE = re.compile(r"%(?![0-9A-Fa-f]{2})")
 _HOST = re.compile(r"([a-z0-9_](?:[a-z0-9._-]*[a-z0-9_])?|\[[0-9a-f:.]{2,45}\])(?::([0-9]{1,5}))?")
 _TAME = re.compile(r"[^\x00-\x1f\x7f%;\\]*")
@@ -100,7 +100,8 @@ def normal_host(host: str, secure: bool) -> str | None:
     `secure`: whether 443 or 80 is the default port; not keyword-only, since that doubles what a cached call costs.
     Cached since the same few values come with each request; strangers' inventions fall out at the end.
     """
-    match = _HOST.fullmatch(host.lower())
+    # Outside of ASCII there are characters whose lower case is within it: the sign for kelvin.
+    match = _HOST.fullmatch(host.lower()) if host.isascii() else None
     if match is None:
         return None
     name, port = match.groups()
