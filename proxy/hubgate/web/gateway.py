@@ -116,6 +116,8 @@ class Gateway:
         return Visit(
             address=client_address(request.remote or "", forwarded, self.trusted),
             kind=kind_of(request.method, request.headers),
+            # Fetch Metadata, which no script can set or leave out.
+            scripted=request.headers.get("Sec-Fetch-Mode", "navigate") != "navigate",
         )
 
     async def _recognise(self, visit: Visit, cookies: RequestCookies) -> None:
@@ -293,7 +295,8 @@ class Gateway:
                 "request_refused", extra={"request_id": visit.id, "fault": str(fault), "upstream": visit.upstream}
             )
         login = login_url(visit.raw or "/")
-        if visit.kind is Kind.NAVIGATION or "text/html" in request.headers.get("Accept", ""):
+        for_a_person = "text/html" in request.headers.get("Accept", "") and not visit.scripted
+        if visit.kind is Kind.NAVIGATION or for_a_person:
             response = self.pages.problem(
                 code,
                 status=fault.status,

@@ -84,6 +84,8 @@ class LogoutPages:
         # JupyterHub's Log Out leads here. A foreign page could lead here as well, but not with this value.
         if visit.kind is Kind.NAVIGATION and request.headers.get("Sec-Fetch-Site") == "same-origin":
             return await self._end(visit, visit.live)
+        if visit.scripted:
+            raise ClientFault("csrf_failed", "the page that asks is not for scripts", status=403)
         return self._pages.confirm_logout(visit.live.session, request_id=visit.id)
 
     async def do(self, request: web.Request) -> web.StreamResponse:

@@ -50,6 +50,8 @@ class PortalPages:
         visit = visit_of(request)
         if visit.session is None:
             return self._pages.redirect(login_url("/"), status=302)
+        if visit.scripted:
+            raise ClientFault("csrf_failed", "the landing page is not for scripts", status=403)
         return self._pages.landing(visit.session, state_of=self._registry.pool_state, request_id=visit.id)
 
     async def move(self, request: web.Request) -> web.StreamResponse:

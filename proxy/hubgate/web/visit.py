@@ -26,10 +26,15 @@ _NUMBERS = itertools.count(1)
 
 @dataclass(slots=True)
 class Visit:
-    """`id` is what a person reads out on the telephone; `cookies` are our own by full name, the session's apart."""
+    """`id` is what a person reads out on the telephone; `cookies` are our own by full name, the session's apart.
+
+    `scripted`: the browser says that a script asks. Pages that know who somebody is are not for scripts: one in a
+    notebook on the same host would read the token of their forms.
+    """
 
     address: str
     kind: Kind
+    scripted: bool = False
     host: str = ""
     path: str = ""
     raw: str = ""
