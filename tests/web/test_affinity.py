@@ -8,11 +8,10 @@ from hubgate.core.balancer import Affinity, Candidate, Selection, Unavailable
 from hubgate.core.health import Condition
 from hubgate.core.routing import Zone
 from hubgate.store.base import Message, Restored
-from hubgate.store.memory import MemoryStore
 from hubgate.web.affinity import Bindings
 from hubgate.web.live import Bound, LiveSession
-from hubgate.web.sessions import TOPIC, Sessions
-from tests.web.people import HOST, KEYRING, LIMITS, PROOF, Clock, person, pool
+from hubgate.web.sessions import TOPIC
+from tests.web.people import KEYRING, PROOF, person, pool
 
 HTC = pool("htc01", "htc02", "htc03")
 
@@ -33,18 +32,6 @@ class Hubs:
 
 
 @pytest.fixture
-async def store():
-    store = MemoryStore()
-    yield store
-    await store.close()
-
-
-@pytest.fixture
-def clock():
-    return Clock()
-
-
-@pytest.fixture
 def hubs(clock):
     return Hubs(clock)
 
@@ -60,9 +47,7 @@ def worker(store, hubs, clock):
 
 
 @pytest.fixture
-def login(store, clock):
-    sessions = Sessions(store, KEYRING, LIMITS, host=HOST, clock=clock)
-
+def login(sessions, clock):
     async def log_in(name="alice"):
         cookie, found = await sessions.create(
             person(name), PROOF, provider_sid="", id_token="", refresh_token="", address="", user_agent=""

@@ -9,7 +9,7 @@ from hubgate.store.base import Lost, Restored
 from hubgate.store.memory import MemoryStore
 from hubgate.web.live import LiveSessions
 from hubgate.web.sessions import Sessions
-from tests.web.people import HOST, KEYRING, LIMITS, PROOF, Clock, person
+from tests.web.people import HOST, KEYRING, LIMITS, PROOF, person
 
 
 class Flaky(MemoryStore):
@@ -51,16 +51,6 @@ async def store():
     store = Flaky()
     yield store
     await store.close()
-
-
-@pytest.fixture
-def clock():
-    return Clock()
-
-
-@pytest.fixture
-def sessions(store, clock):
-    return Sessions(store, KEYRING, LIMITS, host=HOST, clock=clock)
 
 
 @pytest.fixture

@@ -5,26 +5,8 @@ import pytest
 from hubgate.core.keyring import Keyring
 from hubgate.store.base import Message, Restored
 from hubgate.store.codec import UnknownKey
-from hubgate.store.memory import MemoryStore
 from hubgate.web.sessions import TOPIC, Sessions, fingerprint
-from tests.web.people import HOST, KEYRING, LIMITS, POOL_HOST, PROOF, Clock, person
-
-
-@pytest.fixture
-async def store():
-    store = MemoryStore()
-    yield store
-    await store.close()
-
-
-@pytest.fixture
-def clock():
-    return Clock()
-
-
-@pytest.fixture
-def sessions(store, clock):
-    return Sessions(store, KEYRING, LIMITS, host=HOST, clock=clock)
+from tests.web.people import HOST, LIMITS, POOL_HOST, PROOF, person
 
 
 async def begin(sessions, name="alice"):

@@ -3,16 +3,13 @@
 import pytest
 
 from hubgate.errors import ClientFault
-from hubgate.store.memory import MemoryStore
 from hubgate.web.usernames import Usernames
 from tests.web.people import KEYRING, person
 
 
 @pytest.fixture
-async def usernames():
-    store = MemoryStore()
-    yield Usernames(store, KEYRING)
-    await store.close()
+def usernames(store):
+    return Usernames(store, KEYRING)
 
 
 async def test_a_renamed_user_who_takes_anothers_name_is_refused(usernames):
