@@ -117,7 +117,7 @@ class Relay:
     """A port that leads to another one, until the way is cut. Bytes pass as they are.
 
     `cut()`: connections end, and new ones are refused. `freeze()`: they stay, and nothing passes any more, as when a
-    firewall forgot them. `mend()`: as before.
+    firewall forgot them. `mend()`: as before. `lead_to()`: new connections go elsewhere, open ones stay where they are.
     """
 
     def __init__(self, background: Background, port: int) -> None:
@@ -129,6 +129,10 @@ class Relay:
         self.port = free_ports(1)[0]
         background.at_end(self._cut)
         self.mend()
+
+    def lead_to(self, port: int) -> None:
+        """Lead whoever connects from now on to this port."""
+        self._target = port
 
     def mend(self) -> None:
         """Let everything pass."""

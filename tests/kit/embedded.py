@@ -18,7 +18,7 @@ from tests.kit.provider import Provider
 
 Mood = Literal["well", "slow", "garbage", "broken", "lost"]
 CLIENT = ("hubgate", "a secret of the client")
-_PEOPLE = 100
+_PEOPLE = 400
 
 
 class EmbeddedProvider(Provider):

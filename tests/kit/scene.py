@@ -15,9 +15,11 @@ from types import TracebackType
 from typing import Any
 
 import aiohttp
+from yarl import URL
 
+from hubgate.ops.demo.child import free_ports
 from hubgate.ops.demo.realm import DemoUser
-from tests.kit.background import Background, Place
+from tests.kit.background import Background, Place, Relay
 from tests.kit.echo import Echo
 from tests.kit.embedded import EmbeddedProvider
 from tests.kit.person import Page, Person
@@ -90,6 +92,12 @@ class Visitor:
     def cookies(self) -> dict[str, str]:
         return self.browser.cookies(self.url + "/")
 
+    async def again(self) -> Visitor:
+        """The same browser on new connections: with its cookies, and whichever gateway a balancer leads to now."""
+        other = Person(self.url)
+        other.session.cookie_jar.update_cookies(self.cookies, URL(self.url))
+        return await self.sockets.enter_async_context(Visitor(self.gateway, other, self.user, self.url))
+
     async def log_out(self) -> Page:
         """By the button on the landing page."""
         page = await self.browser.get(self.at("/"))
@@ -134,7 +142,14 @@ class Socket:
         return True
 
 
-Meet = Callable[..., Visitor]
+class Balancer(Relay):
+    """What stands before several gateways; `choose` says which of them gets the next connections."""
+
+    ports: Mapping[str, int] = {}
+
+    def choose(self, gateway: RunningGateway) -> None:
+        """Lead whoever connects from now on to this one."""
+        self.lead_to(self.ports[gateway.name])
 
 
 @dataclass
@@ -153,6 +168,16 @@ class Scene:
         """A gateway with probes that are quick, logging in at the embedded provider."""
         options["health"] = QUICK_HEALTH | dict(options.get("health", {}))
         return self.start(pools=pools, **{"provider": self.provider} | options)
+
+    def balanced(self, count: int, *pools: Mapping[str, Any], **options: Any) -> tuple[Balancer, list[RunningGateway]]:
+        """Several gateways of one site behind one address."""
+        ports = free_ports(count)
+        relay = Balancer(self.background, ports[0])
+        url = f"http://127.0.0.1:{relay.port}"
+        listen = [{"listen": [f"127.0.0.1:{port}"]} for port in ports]
+        gateways = [self.gateway(*pools, public_url=url, gateway=each, **options) for each in listen]
+        relay.ports = {gateway.name: port for gateway, port in zip(gateways, ports, strict=True)}
+        return relay, gateways
 
     def visitor(self, gateway: RunningGateway, *, user: DemoUser | None = None, url: str = "", **about: Any) -> Visitor:
         where = url or gateway.url

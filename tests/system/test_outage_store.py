@@ -8,13 +8,15 @@ import re
 import signal
 import socket
 import time
+from collections.abc import Mapping
+from functools import partial
 
 import pytest
 
-from hubgate.ops.demo.child import answers
+from hubgate.ops.demo.child import answers, free_ports
 from hubgate.ops.demo.redis import RedisServer
-from tests.kit.background import eventually
-from tests.kit.person import Page
+from tests.kit.background import Relay, eventually
+from tests.kit.person import Page, Person
 from tests.kit.running import RunningGateway
 from tests.kit.scene import SOON, Scene, Visitor, pool
 
@@ -131,3 +133,230 @@ async def test_known_people_go_on_for_the_grace_then_wait_and_nobody_is_logged_o
     assert somebody.cookies == before
     # What became of it is told once per outage, not per request.
     assert len(gateway.events("store_subscription_down")) == 1
+
+
+async def test_strangers_in_masses_keep_nobody_waiting_while_redis_is_silent(
+    scene: Scene, fresh_redis: RedisServer
+) -> None:
+    gateway = scene.gateway(pool("htc", scene.hub("htc01")), store_url=fresh_redis.url)
+    somebody = await scene.logged_in(gateway)
+    stranger = scene.visitor(gateway)
+    fresh_redis.send(signal.SIGSTOP)
+    forged = [{"Cookie": f"hubgate={number:043}"} for number in range(200)]
+    masses = asyncio.gather(*(stranger.fetch(headers=headers) for headers in forged))
+    longest, count = 0.0, 0
+    while not masses.done() or count < 20:
+        began = time.perf_counter()
+        assert await serves(somebody)
+        longest = max(longest, time.perf_counter() - began)
+        count += 1
+    assert {page.status for page in await masses} == {503}
+    assert longest < SOON
+    fresh_redis.send(signal.SIGCONT)
+    await eventually(lambda: new_login(scene, gateway), within=SOON, what="a new login")
+    told = await stranger.fetch(headers=forged[0])
+    assert told.status == 401
+
+
+REFUSALS: Mapping[str, tuple[list[tuple[str, ...]], list[tuple[str, ...]]]] = {
+    "read-only": ([("REPLICAOF", "127.0.0.1", "1")], [("REPLICAOF", "NO", "ONE")]),
+    "full": ([("CONFIG", "SET", "maxmemory", "1")], [("CONFIG", "SET", "maxmemory", "0")]),
+    "no-replicas": (
+        [("CONFIG", "SET", "min-replicas-to-write", "1")],
+        [("CONFIG", "SET", "min-replicas-to-write", "0")],
+    ),
+}
+
+
+@pytest.mark.parametrize("refusal", REFUSALS)
+async def test_a_redis_that_takes_no_writes_serves_whom_it_knows(
+    scene: Scene, fresh_redis: RedisServer, refusal: str
+) -> None:
+    balancer, (first, second) = scene.balanced(
+        2, pool("htc", scene.hub("htc01")), store_url=fresh_redis.url, store={"outage_grace": "500ms"}
+    )
+    somebody, leaver = await scene.logged_in(first), await scene.logged_in(first)
+    wire = await somebody.socket()
+    landing = await leaver.browser.get(leaver.at("/"))
+    before = somebody.cookies
+    begin, end = REFUSALS[refusal]
+    for words in begin:
+        assert "+OK" in command(fresh_redis, *words)
+
+    # Sessions can be read: there is no grace that could end, and a gateway that has not met them yet serves them, too.
+    balancer.choose(second)
+    elsewhere = await somebody.again()
+    began = time.monotonic()
+    while time.monotonic() < began + 2:
+        for each in (somebody, elsewhere):
+            assert await each.hub() == "htc01"
+            assert (await each.get("/")).status == 200
+        await asyncio.sleep(0.2)
+    assert await wire.echoes()
+    assert somebody.cookies == elsewhere.cookies == before
+    stranger = scene.visitor(second)
+    kind(await stranger.browser.get(stranger.at("/htc/hub/home")))
+
+    # Log Out either happens or says that it did not: never a receipt for a session that lives on.
+    form = next(form for form in landing.forms if form.action.endswith("/_hubgate/logout"))
+    page = await leaver.browser.submit(landing, form)
+    for words in end:
+        assert "+OK" in command(fresh_redis, *words)
+    if page.status == 503:
+        kind(page)
+        assert await serves(leaver)
+    else:
+        assert page.url.startswith(leaver.at("/_hubgate/logged-out"))
+        assert await status(leaver) == 302
+    await eventually(lambda: new_login(scene, second), within=SOON, what="a new login")
+    assert await serves(somebody)
+
+
+async def test_a_redis_that_forgot_everything_asks_people_to_log_in_again(
+    scene: Scene, fresh_redis: RedisServer
+) -> None:
+    gateway = scene.gateway(pool("htc", scene.hub("htc01")), store_url=fresh_redis.url)
+    somebody = await scene.logged_in(gateway)
+    wire = await somebody.socket()
+    assert "+OK" in command(fresh_redis, "FLUSHALL")
+    # Whoever comes meanwhile isn't hindered by what was lost.
+    assert await new_login(scene, gateway)
+    # Entries in use are read again every ten seconds. Until then the session is as good as it was.
+    seen: set[int] = set()
+
+    async def asked_to_log_in() -> bool:
+        seen.add(await status(somebody))
+        return 302 in seen
+
+    await eventually(asked_to_log_in, within=10 + SOON, every=0.2, what="the way to the login")
+    assert seen == {200, 302}
+    assert await wire.ended(SOON)
+    assert (await somebody.fetch()).status == 401
+    assert (await somebody.arrive()).status == 200
+    assert await somebody.hub() == "htc01"
+
+
+async def test_a_redis_that_restarts_with_nothing_is_noticed_at_once(scene: Scene, fresh_redis: RedisServer) -> None:
+    gateway = scene.gateway(pool("htc", scene.hub("htc01")), store_url=fresh_redis.url)
+    somebody = await scene.logged_in(gateway)
+    wire = await somebody.socket()
+    command(fresh_redis, "FLUSHALL")
+    fresh_redis.kill()
+    fresh_redis.start()
+    fresh_redis.ready()
+    assert await wire.ended(SOON)
+    assert await status(somebody) == 302
+    assert (await somebody.arrive()).status == 200
+
+
+async def test_records_that_somebody_else_wrote_are_none(scene: Scene, fresh_redis: RedisServer) -> None:
+    gateway = scene.gateway(pool("htc", scene.hub("htc01")), store_url=fresh_redis.url)
+    first, second = await scene.logged_in(gateway), await scene.logged_in(gateway)
+    keys = re.findall(r"hubgate:\S+", command(fresh_redis, "KEYS", "hubgate:*"))
+    sessions = [key for key in keys if key.startswith("hubgate:session:")]
+    assert len(sessions) == 2
+    assert {key.split(":")[1] for key in keys} == {"session", "sessions-of", "binding", "sticky", "username"}
+    # One session's record under the other's name, one that is no record, and all the rest with a byte changed.
+    swap = "redis.call('SET', KEYS[1], redis.call('GET', KEYS[2]))"
+    flip = "local v = redis.call('GET', KEYS[1]); return redis.call('SET', KEYS[1], string.sub(v, 1, -3) .. 'xx')"
+    command(fresh_redis, "EVAL", swap, "2", *sessions)
+    command(fresh_redis, "SET", sessions[1], "rubbish")
+    for key in keys:
+        if key not in sessions and not key.startswith("hubgate:sessions-of:"):
+            assert "+OK" in command(fresh_redis, "EVAL", flip, "1", key)
+    command(fresh_redis, "CLIENT", "KILL", "TYPE", "pubsub")
+    for somebody in (first, second):
+        await eventually(partial(is_asked, somebody), within=SOON, what="the way to the login")
+        page = await somebody.arrive()
+        assert page.status == 200, page
+        told = dict(json.loads(page.text)["headers"])
+        assert told["REMOTE_USER"] == somebody.user.username
+    assert not [line for line in gateway.lines() if line.get("level") in {"error", "critical"}]
+
+
+async def is_asked(somebody: Visitor) -> bool:
+    return await status(somebody) == 302
+
+
+@pytest.mark.parametrize("way", ["cut", "freeze"])
+async def test_a_log_out_during_an_outage_of_one_gateway_holds_there_afterwards(
+    scene: Scene, fresh_redis: RedisServer, way: str
+) -> None:
+    line = Relay(scene.background, fresh_redis.port)
+    pools = pool("htc", scene.hub("htc01"))
+    balancer, (near,) = scene.balanced(1, pools, store_url=fresh_redis.url)
+    far_port = free_ports(1)[0]
+    far = scene.gateway(
+        pools,
+        public_url=near.url,
+        gateway={"listen": [f"127.0.0.1:{far_port}"]},
+        store_url=fresh_redis.url.replace(f":{fresh_redis.port}/", f":{line.port}/"),
+    )
+    balancer.lead_to(far_port)
+    somebody = await scene.logged_in(far)
+    stays = await scene.logged_in(far)
+    wire, other = await somebody.socket(), await stays.socket()
+    getattr(line, way)()
+    await eventually(lambda: _not_ready(far), within=SOON, what="the outage")
+    balancer.choose(near)
+    elsewhere = await somebody.again()
+    page = await elsewhere.log_out()
+    assert page.url.startswith(near.url + "/_hubgate/logged-out"), page
+    balancer.lead_to(far_port)
+    # It can't know yet. That is what the grace is about.
+    assert await serves(somebody)
+    line.mend()
+    assert await wire.ended(SOON)
+    assert (await somebody.fetch()).status == 401
+    assert await status(somebody) == 302
+    assert await other.echoes()
+    assert await serves(stays)
+
+
+async def _not_ready(gateway: RunningGateway) -> bool:
+    return not await asyncio.to_thread(answers, f"{gateway.ops_url}/readyz")
+
+
+async def test_a_gateway_starts_while_redis_is_down_and_gives_its_advice_later(
+    scene: Scene, fresh_redis: RedisServer
+) -> None:
+    fresh_redis.kill()
+    gateway = scene.gateway(pool("htc", scene.hub("htc01")), store_url=fresh_redis.url, ready=False)
+    await eventually(lambda: _only_store_missing(gateway), within=SOON, what="readiness but for the store")
+    assert answers(f"{gateway.ops_url}/healthz")
+    stranger = scene.visitor(gateway)
+    kind(await stranger.browser.get(stranger.at("/htc/hub/home")))
+    # Files of ours need no session: the page that says so has its colours, and hubs find our keys.
+    assert (await stranger.get("/_hubgate/jwks.json")).status == 200
+    assert (await stranger.get("/_hubgate/static/hubgate.css")).status == 200
+    fresh_redis.durable = False
+    fresh_redis.start("--maxmemory-policy", "allkeys-lru")
+    fresh_redis.ready()
+    await eventually(lambda: _arrives(stranger), within=SOON, what="the login")
+    assert answers(f"{gateway.ops_url}/readyz")
+    # It is looked at again every five seconds.
+    advice = await eventually(lambda: _advice(gateway), within=5 + SOON, what="advice")
+    assert any("appendonly yes" in sentence for sentence in advice)
+    assert any("noeviction" in sentence for sentence in advice)
+
+
+async def _only_store_missing(gateway: RunningGateway) -> bool:
+    async with Person() as probe:
+        page = await probe.fetch(f"{gateway.ops_url}/readyz")
+    return page.status == 503 and list(json.loads(page.text)["missing"]) == ["store"]
+
+
+async def _arrives(somebody: Visitor) -> bool:
+    page = await somebody.arrive()
+    return page.status == 200 and page.url == somebody.at("/htc/hub/home")
+
+
+async def _advice(gateway: RunningGateway) -> list[str]:
+    return [line["advice"] for line in gateway.events("store_advice")]
+
+
+async def test_a_redis_as_it_should_be_gets_no_advice(scene: Scene, fresh_redis: RedisServer) -> None:
+    gateway = scene.gateway(pool("htc", scene.hub("htc01")), store_url=fresh_redis.url)
+    assert await new_login(scene, gateway)
+    assert await _advice(gateway) == []
+    assert fresh_redis.password not in gateway.output()

@@ -15,8 +15,10 @@ import secrets
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from dataclasses import replace
 
 from hubgate.core.balancer import Affinity, Candidate, Selection, Unavailable, newest, place, select
+from hubgate.core.health import Condition
 from hubgate.core.keyring import Keyring
 from hubgate.core.routing import Zone
 from hubgate.core.site import Pool
@@ -59,6 +61,19 @@ class Bindings:
             now=self._clock(),
             move_after=self._move_after,
         )
+
+    def away(self, pool: Pool, affinity: Affinity) -> Unavailable:
+        """What `choose` will say once probes are sure that this hub is down, which has just refused a connection."""
+        now = self._clock()
+        foreseen = [
+            replace(candidate, condition=Condition.DOWN, since=now)
+            if candidate.name == affinity.upstream and candidate.condition is not Condition.DOWN
+            else candidate
+            for candidate in self._candidates(pool)
+        ]
+        said = select(foreseen, affinity, user_key="", zone=Zone.HUB, now=now, move_after=self._move_after)
+        assert isinstance(said, Unavailable)  # noqa: S101 - a hub that is down serves nothing
+        return said
 
     async def bind(self, live: LiveSession, pool: Pool, cookie: str, zone: Zone) -> Bound | Unavailable:
         """Find or make the binding of this session's user in `pool`; `cookie` is what the browser sent, or "".

@@ -165,10 +165,12 @@ class Gateway:
             return live
         if visit.kind is not Kind.FETCH or request.method not in _READS:
             live.person_seen(began)
+        attempts_left = 2 * len(pool.upstreams)
         while True:
+            attempts_left -= 1
             bound = await self._hub_for(visit, live, route)
             if isinstance(bound, Unavailable):
-                return self._unavailable(visit, live, pool, bound)
+                return self._unavailable(visit, request, live, pool, bound)
             visit.upstream = bound.affinity.upstream
             head = self._head(visit, request, headers, cookies, live, route)
             try:
@@ -187,15 +189,19 @@ class Gateway:
                     on_tunnel=partial(self._opened, visit, live),
                 )
             except UpstreamFault as fault:
-                if fault.code == "upstream_unreachable":
+                unreachable = fault.code == "upstream_unreachable"
+                if unreachable:
                     self.registry.report(visit.upstream, Observation.UNREACHABLE, self.clock(), reason=fault.message)
                 # Only who was placed by this very request has nothing there yet, and may be placed elsewhere.
                 placed_now = bound.affinity.since >= began
-                if not (placed_now and fault.repeatable) or isinstance(
-                    await self.bindings.move(live, pool), Unavailable
-                ):
+                if placed_now and fault.repeatable and attempts_left:
+                    if isinstance(await self.bindings.move(live, pool), Unavailable):
+                        raise
+                    continue
+                if not unreachable:
                     raise
-                continue
+                # Probes need a while to be sure that it is down; for this person it is.
+                return self._unavailable(visit, request, live, pool, self.bindings.away(pool, bound.affinity))
             self._account(visit, request, answer)
             return client.finished(answer)
 
@@ -267,13 +273,15 @@ class Gateway:
 
     # -- what the person gets to know
 
-    def _unavailable(self, visit: Visit, live: LiveSession, pool: Pool, away: Unavailable) -> web.Response:
+    def _unavailable(
+        self, visit: Visit, request: web.Request, live: LiveSession, pool: Pool, away: Unavailable
+    ) -> web.Response:
         if away.upstream is None:
             raise UpstreamFault("no_hub_available", status=503, retry_after=away.retry_after)
         visit.upstream = away.upstream
         if visit.kind is not Kind.NAVIGATION:
             raise UpstreamFault("hub_down", status=503, retry_after=away.retry_after)
-        return self.pages.waiting(
+        response = self.pages.waiting(
             session=live.session,
             pool=pool,
             hub=away.upstream,
@@ -283,6 +291,8 @@ class Gateway:
             may_move_at=away.may_move_at,
             request_id=visit.id,
         )
+        self._account(visit, request, _answer(response))
+        return response
 
     def _told(self, visit: Visit, request: web.Request, fault: HubgateFault) -> web.Response:
         """A fault as a page for people, or as problem+json (RFC 9457) for programs."""

@@ -240,10 +240,12 @@ class LiveSessions:
         while True:
             await asyncio.sleep(_TICK)
             now = self._clock()
-            doubtful, unused, unwritten = [], [], []
+            doubtful, overdue, unused, unwritten = [], [], [], []
             for place, live in tuple(self._by_cookie.items()):
                 if live.tunnels and now - live.confirmed > self._grace:
-                    self._drop(place)
+                    # The store is away, or was not asked yet because the grace is short: asking tells which.
+                    doubtful.append((place, live))
+                    overdue.append((place, live))
                 elif live.session.state(self._limits, now) is not SessionState.LIVE:
                     # Another worker may have seen the person: the store has the last word, `_confirm` acts on it.
                     doubtful.append((place, live))
@@ -255,6 +257,9 @@ class LiveSessions:
                 if unsaid >= self._note_every or (unsaid > 0 and unused and unused[-1][1] is live):
                     unwritten.append(live)
             await self._confirm(doubtful)
+            for place, live in overdue:
+                if now - live.confirmed > self._grace and self._by_cookie.get(place) is live:
+                    self._drop(place)
             await self._note(unwritten)
             self._on_size(len(self))
             for place, live in unused:
