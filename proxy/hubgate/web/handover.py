@@ -92,10 +92,12 @@ class HandoverPages:
         visit = visit_of(request)
         key = _code_key(request.query.get("code", ""))
         state = visit.cookies.get(self._cookie_name, "")
+        # Whoever shows a code has spent it: none is left lying in the address of a page that refused it.
+        sealed = await self._store.take(key)
         if not state:
             raise ClientFault("login_unknown", "no handover cookie")
         try:
-            record = self._sealer.open(key, await self._store.take(key) or b"")
+            record = self._sealer.open(key, sealed or b"")
         except Tampered as error:
             raise ClientFault("login_expired", "unknown or used handover") from error
         if record["host"] != visit.host or not hmac.compare_digest(str(record["state"]), fingerprint(state)):
