@@ -83,9 +83,13 @@ async def test_from_the_address_to_a_computed_cell_and_out_again(
     await page.wait_for_url(re.compile(r"/htc/user/.*/lab"), timeout=PATIENCE)
     await page.get_by_role("region", name="notebook content").or_(page.locator(".jp-Launcher")).first.wait_for()
     await page.locator('.jp-LauncherCard[data-category="Notebook"]').first.click()
+    # A cell that is run before the kernel is connected is not run at all.
+    await page.get_by_role("button", name="Python 3 (ipykernel) | Idle").wait_for()
     cell = page.locator(".jp-Notebook .jp-CodeCell .cm-content").first
     await cell.click()
-    await page.keyboard.type("print(6 * 7)")
+    await expect(cell).to_be_focused()
+    await page.keyboard.insert_text("print(6 * 7)")
+    await expect(cell).to_have_text("print(6 * 7)")
     await page.keyboard.press("Shift+Enter")
     await expect(page.locator(".jp-OutputArea-output").first).to_have_text(re.compile(r"^\s*42\s*$"), timeout=PATIENCE)
 

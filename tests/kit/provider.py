@@ -109,6 +109,8 @@ class KeycloakProvider(Provider):
         """Another realm like the demo's, with other names and secrets; `changes` replace top-level keys."""
         document = demo_realm.document() | {"realm": name} | dict(changes or {})
         document["clients"][0]["secret"] = secrets.token_urlsafe(24)
+        for user in document["users"]:
+            user.pop("id", None)  # unique over all realms
         self.admin("POST", "/realms", document)
         return KeycloakProvider.of(self.server, document)
 

@@ -72,6 +72,7 @@ class Gateways:
         )
         config = self._folder / f"{name}.toml"
         config.write_text(settings.to_toml(settings.merged(base, tables)))
+        config.chmod(0o600)
         ops_url = f"http://127.0.0.1:{ops_port}"
         running = RunningGateway(config, url=url, ops_url=ops_url, log=self._folder / f"{name}.log", name=name)
         self._started.append(running)
