@@ -7,6 +7,7 @@ to the engine is wire.py's. The seams of aiohttp that this uses:
 
 - `RequestHandler`: `connection_made`, `data_received`, `connection_lost`, `handle_error`, `close`, `force_close`; and,
   private, `_waiter`, `_messages`, `_request_count`, `_current_request`, `_loop`;
+- `BaseRequest._message`, and of it `chunked`, `upgrade`, `headers`, `should_close`, `_replace`;
 - `Server.__call__`, `pre_shutdown`, `shutdown`, `request_handler`, `request_factory`, and, private, `_loop`, `_kwargs`;
 - `AppRunner._make_server`, `_kwargs`; `SockSite.start`, `_runner`, `_sock`, `_ssl_context`, `_backlog`, `_server`.
 """
@@ -173,8 +174,10 @@ class FrontRunner(web.AppRunner):
         pages: Any = made.request_handler
         front = self._front
 
-        async def handle(request: web.Request) -> web.StreamResponse:
-            return await front(request, pages)
+        def handle(request: web.Request) -> Awaitable[web.StreamResponse]:
+            if request._message.chunked or request._message.upgrade:
+                _end_behind(request)
+            return front(request, pages)
 
         # Not cancelled when the client leaves: a login that has begun, or a command to the store, is not cut in the
         # middle (CVE-2023-28858). Exchanges hear of it by `ClientConnection.watch`.
@@ -185,6 +188,18 @@ class FrontRunner(web.AppRunner):
             handler_cancellation=False,
             **{key: value for key, value in self._kwargs.items() if key != "access_log_class"},
         )
+
+
+def _end_behind(request: web.BaseRequest) -> None:
+    """Make a request its connection's last, if aiohttp can't be trusted to read on behind it.
+
+    3.14.5 puts the last trailer of a chunked body in front of the next request's fields, so that a client could speak
+    in somebody else's request wherever a proxy in front of us shares connections. And it drops what came along with an
+    offer to upgrade to anything but WebSocket: the client would wait for an answer in vain.
+    """
+    message = request._message
+    if message.chunked or message.headers.get("Upgrade", "").lower() != "websocket":
+        request._message = message._replace(should_close=True)
 
 
 async def front_runner(
