@@ -1,1 +1,1 @@
-"""What hubgate decides. Nothing in here reads a clock, throws dice, logs or talks to anybody: all that is an argument."""
+"""What hubgate decides. Nothing in here reads a clock, throws dice, logs or talks to anybody: such things come in."""

@@ -1,1 +1,1 @@
-"""The hubs are at the other end of this wire: their state, their connections, the requests that are forwarded to them."""
+"""The hubs are at the other end of this wire: their state, connections to them, the requests that go there."""
