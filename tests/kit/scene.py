@@ -174,8 +174,9 @@ class Scene:
         ports = free_ports(count)
         relay = Balancer(self.background, ports[0])
         url = f"http://127.0.0.1:{relay.port}"
-        listen = [{"listen": [f"127.0.0.1:{port}"]} for port in ports]
-        gateways = [self.gateway(*pools, public_url=url, gateway=each, **options) for each in listen]
+        shared = options.pop("gateway", {})
+        tables = [shared | {"listen": [f"127.0.0.1:{port}"]} for port in ports]
+        gateways = [self.gateway(*pools, public_url=url, gateway=table, **options) for table in tables]
         relay.ports = {gateway.name: port for gateway, port in zip(gateways, ports, strict=True)}
         return relay, gateways
 
