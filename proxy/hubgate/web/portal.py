@@ -123,12 +123,16 @@ def own_pages(
 
         return page
 
+    async def ask_at_the_portal(_request: web.Request) -> web.StreamResponse:
+        # A form that is passed on to another host comes from a foreign page there: that host's own page asks again.
+        return pages.redirect(site.public_url + LOGOUT_PATH)
+
     app = web.Application(client_max_size=_FORM_BYTES)
     app.router.add_get("/", on(portal.landing))
     app.router.add_get(LOGIN_PATH, on(login.start, handover.ask))
     app.router.add_get(CALLBACK_PATH, on(login.callback))
     app.router.add_get(LOGOUT_PATH, on(logout.ask))
-    app.router.add_post(LOGOUT_PATH, on(logout.do))
+    app.router.add_post(LOGOUT_PATH, on(logout.do, ask_at_the_portal))
     app.router.add_get(RECEIPT_PATH, on(logout.receipt))
     app.router.add_get(FAREWELL_PATH, logout.farewell)
     app.router.add_get(HANDOVER_PATH, handover.handle)
