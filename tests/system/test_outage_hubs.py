@@ -12,10 +12,11 @@ from typing import Any, Literal
 import aiohttp
 import pytest
 from aiohttp import web
+from playwright.async_api import Browser
 
 from hubgate.ops.demo.redis import RedisServer
 from tests.kit.background import eventually
-from tests.kit.person import Form, Page
+from tests.kit.person import Form, Page, code_book
 from tests.kit.running import RunningGateway
 from tests.kit.scene import SOON, EchoHub, Scene, Visitor, pool
 
@@ -377,3 +378,26 @@ async def test_a_pool_without_any_hub_says_so_and_the_rest_of_the_site_goes_on(s
     one.place.up()
     await eventually(lambda: served(somebody), within=SOON, what="the hub")
     assert await somebody.hub() == "htc01"
+
+
+async def test_the_waiting_page_goes_on_by_itself_in_a_browser(scene: Scene, chromium: Browser) -> None:
+    hub = scene.hub("htc01")
+    gateway = scene.gateway(pool("htc", hub))
+    user = scene.provider.create_user()
+    page = await chromium.new_page()
+    await page.goto(gateway.url + "/htc/hub/home?from=a+bookmark")
+    await page.fill("input[name=username]", user.username)
+    await page.fill("input[name=password]", user.password)
+    await page.click("[type=submit]")
+    await page.fill("input[name=otp]", await code_book(user.totp_key).next())
+    await page.click("[type=submit]")
+    await page.wait_for_url(gateway.url + "/htc/hub/home?from=a+bookmark")
+    hub.place.down()
+    answer = await page.reload()
+    assert answer is not None
+    assert answer.status == 503
+    assert "htc01 is not answering" in await page.inner_text("h1")
+    async with page.expect_event("load", timeout=15_000):
+        hub.place.up()  # and nobody touches anything
+    assert page.url == gateway.url + "/htc/hub/home?from=a+bookmark"
+    assert '"upstream": "htc01"' in await page.inner_text("body")

@@ -131,8 +131,13 @@ async def test_known_people_go_on_for_the_grace_then_wait_and_nobody_is_logged_o
     await eventually(lambda: new_login(scene, gateway), within=SOON, what="a new login")
     assert answers(f"{gateway.ops_url}/readyz")
     assert somebody.cookies == before
-    # What became of it is told once per outage, not per request.
-    assert len(gateway.events("store_subscription_down")) == 1
+    # What became of it is told once, not with every round of upkeep.
+    for event in ("store_subscription_down", "sessions_unconfirmed"):
+        assert len(gateway.events(event)) <= 1
+    assert gateway.events("store_subscription_down")
+    async with Person() as operator:
+        metrics = (await operator.fetch(f"{gateway.ops_url}/metrics")).text
+    assert float(re.findall(r"(?m)^hubgate_store_faults_total (\S+)", metrics)[0]) >= 3
 
 
 async def test_strangers_in_masses_keep_nobody_waiting_while_redis_is_silent(
@@ -360,3 +365,30 @@ async def test_a_redis_as_it_should_be_gets_no_advice(scene: Scene, fresh_redis:
     assert await new_login(scene, gateway)
     assert await _advice(gateway) == []
     assert fresh_redis.password not in gateway.output()
+
+
+async def test_a_gateway_that_crashed_or_stops_during_an_outage_comes_back_as_it_was(
+    scene: Scene, fresh_redis: RedisServer
+) -> None:
+    gateway = scene.gateway(pool("htc", scene.hub("htc01")), store_url=fresh_redis.url)
+    somebody = await scene.logged_in(gateway)
+    before = somebody.cookies
+    gateway.kill()
+    gateway.start()
+    gateway.ready()
+    assert await serves(somebody)
+    # An orderly stop doesn't wait for a Redis that says nothing.
+    fresh_redis.send(signal.SIGSTOP)
+    gateway.send(signal.SIGTERM)
+    await eventually(lambda: _ended(gateway), within=2 * SOON, what="the end")
+    assert gateway.returncode == 0
+    gateway.start()
+    gateway.listening()
+    kind(await somebody.get())
+    fresh_redis.send(signal.SIGCONT)
+    await eventually(lambda: serves(somebody), within=SOON, what="recovery")
+    assert somebody.cookies == before
+
+
+async def _ended(gateway: RunningGateway) -> bool:
+    return not gateway.alive
