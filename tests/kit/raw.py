@@ -82,6 +82,11 @@ class Peer:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\x01\0\0\0\0\0\0\0")
         self.writer.transport.abort()
 
+    def drop(self) -> None:
+        """End it, if it has not ended yet (aborting an asyncio transport after its end breaks it)."""
+        if not self.writer.is_closing():
+            self.writer.transport.abort()
+
     async def _more(self) -> bool:
         before = len(self.received)
         async with asyncio.timeout(PATIENCE), self._reading:  # a script and a test may wait for the same end
@@ -182,7 +187,7 @@ class RawUpstream:
         assert self._server is not None
         self._server.close()
         for peer in self.peers:
-            peer.writer.transport.abort()
+            peer.drop()
         # A script's own assertion must not be lost behind the gateway's 502.
         assert not self.failures, self.failures
 
@@ -376,7 +381,7 @@ async def gate(
         for tunnel in made[0].tunnels:
             tunnel.close()
         for client in made[0].clients:
-            client.writer.transport.abort()
+            client.drop()
         pool.close()
         await runner.cleanup()
 

@@ -49,6 +49,7 @@ class Connection(asyncio.Protocol):
 
     __slots__ = (
         "_chunks",
+        "_loop",
         "_paused",
         "_pool",
         "_reader",
@@ -66,12 +67,13 @@ class Connection(asyncio.Protocol):
 
     transport: asyncio.Transport
 
-    def __init__(self, pool: ConnectionPool) -> None:
+    def __init__(self, pool: ConnectionPool, loop: asyncio.AbstractEventLoop) -> None:
         self._pool = pool
+        self._loop = loop  # asking asyncio for it costs a getpid() each time
         self._chunks: list[bytes] = []
         self._size = 0
         self._paused = False
-        self._reader: asyncio.Future[None] | None = None
+        self._reader: asyncio.Future[bytes] | None = None
         self._room: asyncio.Future[None] | None = None
         self.deadline = 0.0
         self.expired = False
@@ -92,6 +94,12 @@ class Connection(asyncio.Protocol):
         self._pool.watch(self)
 
     def data_received(self, data: bytes) -> None:
+        reader = self._reader
+        if reader is not None:
+            self._reader = None
+            if not reader.done():
+                reader.set_result(data)
+                return
         if self.waiting:
             self.abort()
             return
@@ -100,23 +108,18 @@ class Connection(asyncio.Protocol):
         if self._size > READ_AHEAD and not self._paused:
             self._paused = True
             self.transport.pause_reading()
-        reader = self._reader
-        if reader is not None:
-            self._reader = None
-            if not reader.done():
-                reader.set_result(None)
 
     def connection_lost(self, exc: Exception | None) -> None:
         self.lost = True
         self.error = exc
         self._pool.forget(self)
-        for waiter in (self._reader, self._room):
-            if waiter is not None and not waiter.done():
-                waiter.set_result(None)
-        self._reader = self._room = None
+        reader, self._reader = self._reader, None
+        if reader is not None and not reader.done():
+            reader.set_result(b"")
+        self.resume_writing()
 
     def pause_writing(self) -> None:
-        self._room = asyncio.get_running_loop().create_future()
+        self._room = self._loop.create_future()
 
     def resume_writing(self) -> None:
         room, self._room = self._room, None
@@ -125,17 +128,19 @@ class Connection(asyncio.Protocol):
 
     # What an exchange calls.
 
-    async def read(self) -> bytes:
-        """Whatever has arrived; `b""` when the connection is lost and everything before that has been read."""
-        if not self._chunks:
-            if self.lost:
-                return b""
-            self._resume()
-            self._reader = asyncio.get_running_loop().create_future()
-            await self._reader
-            if not self._chunks:
-                return b""
-        return self.take()
+    def read(self) -> asyncio.Future[bytes]:
+        """Whatever has arrived; `b""` when the connection is lost and everything before that has been read.
+
+        A future and no coroutine, because it is what every request waits for, and just once.
+        """
+        reader = self._loop.create_future()
+        if self._size:
+            reader.set_result(self.take())
+        elif self.lost:
+            reader.set_result(b"")
+        else:
+            self._reader = reader
+        return reader
 
     def take(self) -> bytes:
         """Whatever has arrived, without waiting."""
@@ -168,7 +173,12 @@ class Connection(asyncio.Protocol):
 
     def due_in(self, seconds: float) -> None:
         """The next sign of the hub is due in so many seconds; 0: whenever it likes."""
-        self.deadline = asyncio.get_running_loop().time() + seconds if seconds else 0.0
+        self.deadline = self._loop.time() + seconds if seconds else 0.0
+
+    @property
+    def now(self) -> float:
+        """The loop's time."""
+        return self._loop.time()
 
     def expire(self) -> None:
         """Its deadline has passed."""
@@ -177,7 +187,8 @@ class Connection(asyncio.Protocol):
 
     def abort(self) -> None:
         """End it at once; what is unsent or unread is lost."""
-        self.transport.abort()
+        if not self.lost:  # asyncio's transports break when they are aborted after their end
+            self.transport.abort()
 
 
 class ConnectionPool:
@@ -195,6 +206,7 @@ class ConnectionPool:
         self._host = parts.hostname or ""
         self._port = parts.port or (443 if self._secure else 80)
         self._context = _tls(upstream) if self._secure else None
+        self._loop: asyncio.AbstractEventLoop | None = None
         self._open: set[Connection] = set()
         self._waiting: list[Connection] = []
         self._ticking: asyncio.TimerHandle | None = None
@@ -223,10 +235,10 @@ class ConnectionPool:
         moment ago, for which that is unlikely (RFC 9112, 9.3.1: it would have to fail).
         """
         waiting = self._waiting
-        if not waiting:
+        if not waiting or self._loop is None:
             return None
         limit = self.limits.keep_alive if repeatable else self.limits.keep_alive / 2
-        oldest = asyncio.get_running_loop().time() - limit
+        oldest = self._loop.time() - limit
         while waiting:
             connection = waiting[-1]
             if connection.transport.is_closing():
@@ -242,12 +254,12 @@ class ConnectionPool:
 
     async def connect(self) -> Connection:
         """A new connection. Raises `UpstreamFault` `upstream_unreachable`, always repeatable: nothing was sent."""
-        loop = asyncio.get_running_loop()
+        loop = self._loop = asyncio.get_running_loop()
         limit = self.limits.connect or None
         try:
             async with asyncio.timeout(limit):
                 _, connection = await loop.create_connection(
-                    lambda: Connection(self),
+                    lambda: Connection(self, loop),
                     self._host,
                     self._port,
                     ssl=self._context,
@@ -270,18 +282,12 @@ class ConnectionPool:
 
     def release(self, connection: Connection) -> None:
         """Its exchange is over, and both sides agree where the answer ended."""
-        if (
-            self._closed
-            or connection.unread
-            or len(self._waiting) >= self.max_idle
-            or self.limits.keep_alive <= 0
-            or connection.transport.is_closing()
-        ):
+        if self._closed or connection.unread or len(self._waiting) >= self.max_idle or self.limits.keep_alive <= 0:
             connection.abort()
             return
         connection.waiting = True
         connection.deadline = 0.0
-        connection.idle_since = asyncio.get_running_loop().time()
+        connection.idle_since = connection.now
         self._waiting.append(connection)
 
     def forget(self, connection: Connection) -> None:

@@ -14,13 +14,14 @@ import base64
 import hashlib
 import re
 from dataclasses import dataclass
-from enum import Enum, auto
+from functools import lru_cache
 from typing import Protocol
 
 import httptools
 
 MAX_HEAD = 64 * 1024
 """Bytes of one head. JupyterHub's largest (cookies and a policy) stay below 4 KiB."""
+HEAD_END = b"\r\n\r\n"
 MAX_INTERIM = 16
 """1xx answers in front of one final answer, RFC 9110, 15.2; more is a flood."""
 
@@ -32,61 +33,50 @@ class MalformedAnswer(ValueError):
 _BODILESS = frozenset({204, 304})
 
 
-class _Field(Enum):
-    END_TO_END = auto()
-    LENGTH = auto()
-    CODING = auto()
-    CONNECTION = auto()
-    UPGRADE = auto()
-    ACCEPT = auto()
-    HOP = auto()
-
-
+# What a field means for the hop: plain numbers, since an Enum's members cost more to look up than all the rest.
+_END_TO_END, _LENGTH, _CODING, _CONNECTION, _HOP, _UNKNOWN = range(6)  # only end-to-end is false
 _FIELDS = {
-    b"content-length": _Field.LENGTH,
-    b"transfer-encoding": _Field.CODING,
-    b"connection": _Field.CONNECTION,
-    b"upgrade": _Field.UPGRADE,
-    b"sec-websocket-accept": _Field.ACCEPT,
+    b"content-length": _LENGTH,
+    b"transfer-encoding": _CODING,
+    b"connection": _CONNECTION,
     # RFC 9110, 7.6.1, and what older proxies knew; trailers are not passed on, so they aren't announced either.
-    b"keep-alive": _Field.HOP,
-    b"proxy-connection": _Field.HOP,
-    b"proxy-authenticate": _Field.HOP,
-    b"proxy-authentication-info": _Field.HOP,
-    b"te": _Field.HOP,
-    b"trailer": _Field.HOP,
+    b"keep-alive": _HOP,
+    b"proxy-connection": _HOP,
+    b"proxy-authenticate": _HOP,
+    b"proxy-authentication-info": _HOP,
+    b"te": _HOP,
+    b"trailer": _HOP,
+    b"upgrade": _HOP,
 }
 _SPELLINGS_MAX = 1024
-_spellings: dict[bytes, _Field] = {}
+_spellings: dict[bytes, int] = {}
 
 
-def _field(name: bytes) -> _Field:
-    """What a field name as it was spelled means; remembered, which saves a third of the loop. Bounded: hubs choose."""
-    kind = _FIELDS.get(name.lower(), _Field.END_TO_END)
+def _meaning(name: bytes) -> int:
+    """What a field name means, however it is spelled; remembered, which saves a third of the loop. Bounded, since hubs
+    choose the names."""
     if len(_spellings) >= _SPELLINGS_MAX:
         _spellings.clear()
-    _spellings[name] = kind
-    return kind
+    return _spellings.setdefault(name, _FIELDS.get(name.lower(), _END_TO_END))
 
 
 @dataclass(slots=True)
 class AnswerHead:
     """A head that may be believed.
 
-    `reason`: the rest of the status line, with the blank before it. `lines`: end-to-end fields as they came, without
-    CRLF. `length`: Content-Length. `keep_alive`: whether the hub will take another request on this connection, given
-    that the answer ends where it says.
+    `line`: its status line, as one of HTTP/1.1. `lines`: end-to-end fields as they came; both without CRLF. `length`:
+    Content-Length. `keep_alive`: whether the hub will take another request on this connection, given that the answer
+    ends where it says. `named`: the options of Connection. `raw`: all of it.
     """
 
     status: int
-    reason: bytes
+    line: bytes
     lines: list[bytes]
     length: int | None
     chunked: bool
     keep_alive: bool
-    upgrade: tuple[bytes, ...] = ()
-    upgrading: bool = False
-    accept: tuple[bytes, ...] = ()
+    named: frozenset[bytes]
+    raw: bytes
 
     @property
     def interim(self) -> bool:
@@ -99,27 +89,31 @@ class AnswerHead:
 
 
 class _HeadWitness:
-    """What llhttp saw in the bytes that we took for one head."""
+    """Whether llhttp saw the end of the head. It can't have seen it earlier than we did: strict as it is, only CRLF
+    ends a line, and blank lines in front, which it skips, are no status line to us."""
 
-    __slots__ = ("begun", "complete", "strayed")
+    __slots__ = ("complete",)
 
     def __init__(self) -> None:
-        self.begun = 0
         self.complete = False
-        self.strayed = False
-
-    def on_message_begin(self) -> None:
-        self.begun += 1
 
     def on_headers_complete(self) -> None:
         self.complete = True
 
-    def on_body(self, _data: bytes) -> None:
-        self.strayed = True
-
 
 _STATUS_LINE = re.compile(rb"HTTP/1\.([01]) ([1-9][0-9][0-9])((?: [\t\x20-\x7e\x80-\xff]*)?)")
 _DIGITS = re.compile(rb"[0-9]{1,18}")
+_NOTHING: frozenset[bytes] = frozenset()
+_HARMLESS = frozenset({b"close", b"keep-alive", b"upgrade", b""})
+
+
+@lru_cache(maxsize=256)
+def _status_line(line: bytes) -> tuple[bool, int, bytes]:
+    """Whether it is HTTP/1.1, the status, and the line as one of HTTP/1.1 (RFC 9110, 2.5: a proxy speaks its own)."""
+    match = _STATUS_LINE.fullmatch(line)
+    if match is None:
+        raise MalformedAnswer("not an HTTP/1.x status line")
+    return match[1] == b"1", int(match[2]), b"HTTP/1.1 " + match[2] + match[3]
 
 
 def parse_head(head: bytes) -> AnswerHead:
@@ -132,50 +126,42 @@ def parse_head(head: bytes) -> AnswerHead:
     except httptools.HttpParserError as error:
         # A 101 without `Upgrade` ends here too: no switch is named, so none may follow.
         raise MalformedAnswer(str(error)) from error
-    if not witness.complete or witness.strayed or witness.begun != 1:
+    if not witness.complete:
         raise MalformedAnswer("the head does not end where its empty line is")
     lines = head[:-4].split(b"\r\n")
-    match = _STATUS_LINE.fullmatch(lines[0])
-    if match is None:
-        raise MalformedAnswer("not an HTTP/1.x status line")
-    minor, digits, reason = match.groups()
-    status = int(digits)
-
+    http11, status, status_line = _status_line(lines[0])
     length: int | None = None
     chunked = False
-    named: set[bytes] = set()
-    upgrade: tuple[bytes, ...] = ()
-    accept: tuple[bytes, ...] = ()
-    kept = []
-    for line in lines[1:]:
-        name = line[: line.find(b":")]
-        kind = _spellings.get(name) or _field(name)
-        if kind is _Field.END_TO_END:
-            kept.append(line)
+    named = _NOTHING
+    meaning = _spellings.get
+    del lines[0]
+    # Twice as fast as one loop with its branches: most fields are known to mean nothing here.
+    for line in [line for line in lines if meaning(line.split(b":", 1)[0], _UNKNOWN)]:
+        name, _, value = line.partition(b":")
+        means = _meaning(name)
+        if means == _END_TO_END:
             continue
-        value = line[len(name) + 1 :].strip(b" \t")
-        if kind is _Field.LENGTH:
+        lines.remove(line)
+        value = value.strip(b" \t")
+        if means == _LENGTH:
             if length is not None or not _DIGITS.fullmatch(value):
                 raise MalformedAnswer("several or malformed Content-Length")
             length = int(value)
-        elif kind is _Field.CODING:
-            if chunked or value.lower() != b"chunked" or minor == b"0":
+        elif means == _CODING:
+            if chunked or value.lower() != b"chunked" or not http11:
                 raise MalformedAnswer("a Transfer-Encoding other than one chunked")
             chunked = True
-        elif kind is _Field.CONNECTION:
+        elif means == _CONNECTION:
             named |= {token.strip(b" \t") for token in value.lower().split(b",")}
-        elif kind is _Field.UPGRADE:
-            upgrade += (value.lower(),)
-        elif kind is _Field.ACCEPT:
-            accept += (value,)
-            kept.append(line)
     if chunked and length is not None:
         raise MalformedAnswer("Content-Length with Transfer-Encoding")
-    if named - _HARMLESS:
-        # RFC 9110, 7.6.1: what `Connection` names is for this hop.
-        kept = [line for line in kept if line[: line.find(b":")].lower() not in named]
-    keep_alive = b"close" not in named and (minor == b"1" or b"keep-alive" in named)
-    return AnswerHead(status, reason, kept, length, chunked, keep_alive, upgrade, b"upgrade" in named, accept)
+    keep_alive = http11
+    if named:
+        keep_alive = b"close" not in named and (http11 or b"keep-alive" in named)
+        if named - _HARMLESS:
+            # RFC 9110, 7.6.1: what `Connection` names is for this hop.
+            lines = [line for line in lines if line.split(b":", 1)[0].lower() not in named]
+    return AnswerHead(status, status_line, lines, length, chunked, keep_alive, named, head)
 
 
 def check_beginning(data: bytes) -> None:
@@ -189,21 +175,25 @@ def check_beginning(data: bytes) -> None:
         raise MalformedAnswer("a line that ends without CR")
 
 
-_HARMLESS = frozenset({b"close", b"keep-alive", b"upgrade", b""})
-
 _WEBSOCKET_GUID = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"  # RFC 6455, 1.3
-_WEBSOCKET_KEY = re.compile(rb"(?im)^sec-websocket-key:[ \t]*([^\r\n]*?)[ \t]*\r$")
+
+
+def _values(head: bytes, name: bytes) -> list[bytes]:
+    """The values of all fields of this name."""
+    pairs = (line.partition(b":") for line in head.split(b"\r\n")[1:])
+    return [value.strip(b" \t") for key, _, value in pairs if key.lower() == name]
 
 
 def check_switch(head: AnswerHead, request_head: bytes) -> None:
     """That a 101 is the answer to this very WebSocket handshake (RFC 6455, 4.1). Raises `MalformedAnswer`."""
-    keys = _WEBSOCKET_KEY.findall(request_head)
+    keys = _values(request_head, b"sec-websocket-key")
     if len(keys) != 1:
         raise MalformedAnswer("a 101 to a handshake without one key")
-    if head.upgrade != (b"websocket",) or not head.upgrading or head.length is not None or head.chunked:
+    protocols = [value.lower() for value in _values(head.raw, b"upgrade")]
+    if protocols != [b"websocket"] or b"upgrade" not in head.named or head.length is not None or head.chunked:
         raise MalformedAnswer("a 101 to another protocol than websocket")
     expected = base64.b64encode(hashlib.sha1(keys[0] + _WEBSOCKET_GUID, usedforsecurity=False).digest())
-    if head.accept != (expected,):
+    if _values(head.raw, b"sec-websocket-accept") != [expected]:
         raise MalformedAnswer("a 101 with a wrong Sec-WebSocket-Accept")
 
 

@@ -105,8 +105,9 @@ class Tunnel:
 
     def close(self) -> None:
         """End it by force: both TCP connections are aborted, nothing more is delivered. Idempotent."""
-        self._client.abort()
-        self._hub.abort()
+        for side, transport in ((self._client_side, self._client), (self._hub_side, self._hub)):
+            if not side.lost:  # asyncio's transports break when they are aborted after their end
+                transport.abort()
 
     def add_done_callback(self, callback: Callable[[Tunnel], None]) -> None:
         """Call `callback(tunnel)` once when both sides are gone; at once if they already are."""

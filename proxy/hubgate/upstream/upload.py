@@ -21,8 +21,15 @@ UPGRADE = b"Connection: Upgrade\r\nUpgrade: websocket\r\n"
 _CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 
 
+def bodiless(request: UpstreamRequest) -> bytes:
+    """What ends the head of a request without a body."""
+    if request.upgrade:
+        return UPGRADE + b"\r\n"
+    return b"\r\n" if request.length is None else b"Content-Length: 0\r\n\r\n"
+
+
 class Upload:
-    """The request on its way to the hub: its head, and its body as the client sends it.
+    """A request with a body on its way to the hub.
 
     `complete`: everything has been handed to the hub's socket. `fault`: why it never will be; the connection is aborted
     then, which wakes whoever waits for the answer. `answered`: the answer has begun, deadlines are no longer ours.
@@ -46,17 +53,8 @@ class Upload:
         request, client = self._request, self._client
         if request.chunked:
             head = request.head + b"Transfer-Encoding: chunked\r\n\r\n"
-        elif request.length is not None:
-            head = request.head + b"Content-Length: %d\r\n\r\n" % request.length
-        elif request.upgrade:
-            head = request.head + UPGRADE + b"\r\n"
         else:
-            head = request.head + b"\r\n"
-        self._connection.due_in(self._limits.head)
-        if not request.chunked and not request.length:
-            self.complete = True
-            self._connection.write(head)
-            return
+            head = request.head + b"Content-Length: %d\r\n\r\n" % (request.length or 0)
         body = client.ready_body()
         if body is not None and (request.chunked or len(body) == request.length):
             self.received = len(body)

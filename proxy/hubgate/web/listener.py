@@ -28,6 +28,8 @@ Front = Callable[[web.Request, Handler], Awaitable[web.StreamResponse]]
 READ_AHEAD = 256 * 1024
 """Bytes of a request's body that may wait for a slow hub before the client's socket is no longer read (aiohttp stops
 at twice this)."""
+_REFUSAL = {"Server": "hubgate", "Cache-Control": "no-store", "X-Content-Type-Options": "nosniff"}
+
 HANDSHAKE_TIMEOUT = 10.0
 """Seconds for a client's TLS handshake; asyncio's own limit is 60."""
 
@@ -35,7 +37,7 @@ HANDSHAKE_TIMEOUT = 10.0
 class BrowserConnection(web.RequestHandler):
     """aiohttp's protocol, with a time limit for heads, plain refusals, and a word to the engine when it is lost."""
 
-    __slots__ = ("_deadline", "_head_since", "_header_timeout", "gone", "retiring")
+    __slots__ = ("_deadline", "_head_since", "_header_timeout", "gone", "lost", "retiring")
 
     def __init__(self, server: FrontServer, *, header_timeout: float, **kwargs: Any) -> None:
         super().__init__(server, **kwargs)
@@ -44,6 +46,7 @@ class BrowserConnection(web.RequestHandler):
         self._deadline: asyncio.TimerHandle | None = None
         self.gone: Callable[[], None] | None = None
         self.retiring = False
+        self.lost = False
 
     @property
     def idle(self) -> bool:
@@ -88,6 +91,7 @@ class BrowserConnection(web.RequestHandler):
         if self._deadline is not None:
             self._deadline.cancel()
             self._deadline = None
+        self.lost = True
         gone, self.gone = self.gone, None
         super().connection_lost(exc)
         if gone is not None:
@@ -125,9 +129,11 @@ class BrowserConnection(web.RequestHandler):
     ) -> web.StreamResponse:
         """A request that can't be parsed: said without quoting it, and without a traceback in the log."""
         if status != 400:
-            return super().handle_error(request, status, exc, message)
-        status = 431 if isinstance(exc, LineTooLong) else 400
-        response = web.Response(status=status, text="The request could not be understood.\n")
+            response = super().handle_error(request, status, exc, message)
+        else:
+            status = 431 if isinstance(exc, LineTooLong) else 400
+            response = web.Response(status=status, text="The request could not be understood.\n")
+        response.headers.update(_REFUSAL)
         response.force_close()
         return response
 

@@ -20,7 +20,7 @@ from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 
 from aiohttp import http_parser, web
-from aiohttp.http import RawRequestMessage
+from aiohttp.http import HttpVersion10, RawRequestMessage
 
 from hubgate.errors import ClientFault, OperatorFault
 from hubgate.upstream.message import Answer
@@ -151,7 +151,7 @@ class ClientConnection:
     Only for requests that came in by `front_runner`.
     """
 
-    __slots__ = ("_protocol", "_request", "_transport", "method")
+    __slots__ = ("_protocol", "_request", "_transport", "http10", "method")
 
     def __init__(self, request: web.BaseRequest) -> None:
         protocol = request._protocol
@@ -161,6 +161,7 @@ class ClientConnection:
         self._protocol = protocol
         self._transport = protocol.transport
         self.method = request._message.method
+        self.http10 = request._message.version is HttpVersion10
 
     @property
     def transport(self) -> asyncio.Transport | None:
@@ -171,11 +172,6 @@ class ClientConnection:
     def writing_paused(self) -> bool:
         """Whether the client's socket is full."""
         return self._protocol.writing_paused
-
-    @property
-    def http10(self) -> bool:
-        """Whether the request was HTTP/1.0: no chunked body, no 1xx."""
-        return bool(self._request._message.version.minor == 0)
 
     @property
     def keep_alive(self) -> bool:
@@ -222,7 +218,7 @@ class ClientConnection:
 
     def abort(self) -> None:
         """Reset the client's connection."""
-        if self._transport is not None:
+        if self._transport is not None and not self._protocol.lost:
             self._transport.abort()
 
     def detach(self) -> tuple[asyncio.Transport, bytes]:
