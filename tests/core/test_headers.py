@@ -144,6 +144,12 @@ def test_what_would_break_a_line_is_refused(field: tuple[bytes, bytes]) -> None:
             sent(field)
 
 
+def test_what_passes_is_not_printed() -> None:
+    """Cookies and Authorization are other people's secrets."""
+    assert repr(sent((b"Authorization", b"secret"))) == "UpstreamHeaders(2 lines, no cookie)"
+    assert repr(sent((b"Cookie", b"secret"))) == "UpstreamHeaders(1 lines, cookies)"
+
+
 def test_cookies_are_joined() -> None:
     headers = sent((b"Cookie", b"a=1"), (b"X", b"y"), (b"cookie", b"b=2; c=3"))
     assert headers.cookie == b"a=1; b=2; c=3"

@@ -38,6 +38,10 @@ class UpstreamHeaders(NamedTuple):
     lines: list[bytes]
     cookie: bytes | None
 
+    def __repr__(self) -> str:
+        # Authorization is among them.
+        return f"UpstreamHeaders({len(self.lines)} lines, {'no cookie' if self.cookie is None else 'cookies'})"
+
 
 # What happens to a field of a request. Plain integers, since they are compared for each field of each request.
 _KEEP: Final = 0

@@ -304,7 +304,7 @@ class Gateway:
             log.warning(
                 "request_refused", extra={"request_id": visit.id, "fault": str(fault), "upstream": visit.upstream}
             )
-        login = login_url(visit.raw or "/")
+        login = login_url(visit.retry_url or "/")
         for_a_person = "text/html" in request.headers.get("Accept", "") and not visit.scripted
         if visit.kind is Kind.NAVIGATION or for_a_person:
             response = self.pages.problem(

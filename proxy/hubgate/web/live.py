@@ -16,7 +16,7 @@ import logging
 import time
 from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from itertools import islice
 
 from hubgate.core.balancer import Affinity
@@ -41,7 +41,7 @@ class Bound:
     """A person's hub in one pool, and the sticky cookie that says so."""
 
     affinity: Affinity
-    cookie: str
+    cookie: str = field(repr=False)
 
 
 class LiveSession:

@@ -13,7 +13,7 @@ import hashlib
 import secrets
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from hubgate.core.identity import Identity, Proof
@@ -48,7 +48,7 @@ class Found:
 
     key: str
     session: Session
-    sealed: bytes
+    sealed: bytes = field(repr=False)
 
 
 class Sessions:

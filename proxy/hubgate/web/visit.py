@@ -37,10 +37,10 @@ class Visit:
     scripted: bool = False
     host: str = ""
     path: str = ""
-    raw: str = ""
+    raw: str = field(default="", repr=False)  # its query may hold a code
     live: LiveSession | None = None
-    session_cookie: str = ""
-    cookies: Mapping[str, str] = field(default_factory=dict)
+    session_cookie: str = field(default="", repr=False)
+    cookies: Mapping[str, str] = field(default_factory=dict, repr=False)
     pool: str = ""
     upstream: str = ""
     id: str = field(default_factory=lambda: f"{_PREFIX}-{next(_NUMBERS):x}")
@@ -48,8 +48,9 @@ class Visit:
 
     @property
     def retry_url(self) -> str | None:
-        """What "try again" means: the same address, but never a callback, whose code is used up."""
-        return None if self.path == CALLBACK_PATH else self.raw or None
+        """What "try again" means: the same address, but never a callback or a page of ours whose code is used up."""
+        spent = self.path == CALLBACK_PATH or (self.path.startswith(OWN_PREFIX) and "code=" in self.raw)
+        return None if spent else self.raw or None
 
     @property
     def session(self) -> Session | None:
