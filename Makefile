@@ -54,7 +54,7 @@ test: lint
 	$(PYTEST) -m "not nightly" --ignore=tests/core $(ARGS)
 
 test-quick: $(VENV)/.dev
-	$(PYTEST) -q $(ARGS)
+	$(PYTEST) -q --numprocesses auto $(ARGS)
 
 test-nightly: $(VENV)/.dev
 	$(PYTEST) -m nightly $(ARGS)

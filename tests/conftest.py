@@ -31,6 +31,7 @@ from tests.kit.provider import KeycloakProvider
 from tests.kit.running import Gateways, RunningGateway
 from tests.kit.site import RunningSite, Visitor
 
+HERE = Path(__file__).parent
 NEEDS = {
     "redis_server": "redis",
     "fresh_redis": "redis",
@@ -47,6 +48,8 @@ NEEDS = {
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
+        if "system" in item.path.relative_to(HERE).parts:
+            item.add_marker("site")
         for name in getattr(item, "fixturenames", ()):
             if name in NEEDS:
                 item.add_marker(NEEDS[name])
