@@ -92,7 +92,7 @@ async def exchange(
             raise ClientAborted("client_gone")
     passing: _Exchange | None = None
     answered = False
-    client.watch(connection.abort)
+    client.gone = connection.abort
     try:
         # The way of nearly all requests: no body, and an answer that comes in one piece. It is written out here, since
         # each call and each object on it costs as much as a header field: 10 µs less than by way of `_Exchange`.
@@ -126,7 +126,7 @@ async def exchange(
         told = pool.fault if passing is None else passing.fault
         raise told("upstream_malformed", str(error), repeatable=repeatable) from error
     finally:
-        client.watch(None)
+        client.gone = None
         if passing is not None:
             passing.settle()
         elif not answered:
@@ -195,7 +195,7 @@ class _Exchange:
         9112, 9.3.1): once more then, on a new one. The first bytes of the answer."""
         if self.connection.reused and self.repeatable and not self._ended_by_us:
             self.connection = await self.pool.connect()
-            self.client.watch(self.connection.abort)
+            self.client.gone = self.connection.abort
             self.connection.due_in(self.pool.limits.head)
             self.connection.write(self.request.head + bodiless(self.request))
             data = await self.connection.read()
@@ -297,7 +297,7 @@ class _Exchange:
         switch = b"\r\n".join((head.line, *rewrite(101, head.lines), UPGRADE, b""))
         if client.transport is None or connection.lost:
             raise self._silence()
-        client.watch(None)
+        client.gone = None
         self.settled = True
         full = client.writing_paused
         transport, early = client.detach()

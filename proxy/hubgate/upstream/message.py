@@ -57,6 +57,9 @@ class UpstreamRequest:
 class Downstream(Protocol):
     """The client's end of one request, as the engine sees it (web/wire.py implements it over aiohttp)."""
 
+    gone: Callable[[], None] | None
+    """Called at once when the client's connection is lost. An attribute, since it is set twice per request."""
+
     @property
     def transport(self) -> asyncio.Transport | None:
         """None once the client is gone."""
@@ -89,9 +92,6 @@ class Downstream(Protocol):
     def body(self) -> AsyncIterator[bytes]:
         """The request's body as it arrives. Raises ConnectionError when the client leaves, `ClientFault` when the body
         is malformed."""
-
-    def watch(self, gone: Callable[[], None] | None) -> None:
-        """Call `gone` at once when the client's connection is lost; None ends it."""
 
     def abort(self) -> None:
         """Reset the client's connection."""

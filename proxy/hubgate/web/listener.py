@@ -17,7 +17,7 @@ from __future__ import annotations
 import asyncio
 import ssl
 from collections.abc import Awaitable, Callable
-from typing import Any
+from typing import Any, Protocol
 
 from aiohttp import web
 from aiohttp.http_exceptions import LineTooLong
@@ -34,17 +34,23 @@ HANDSHAKE_TIMEOUT = 10.0
 """Seconds for a client's TLS handshake; asyncio's own limit is 60."""
 
 
+class Leaving(Protocol):
+    """Whoever is being answered on a connection, and what is to be called when it is lost."""
+
+    gone: Callable[[], None] | None
+
+
 class BrowserConnection(web.RequestHandler):
     """aiohttp's protocol, with a time limit for heads, plain refusals, and a word to the engine when it is lost."""
 
-    __slots__ = ("_deadline", "_head_since", "_header_timeout", "gone", "lost", "retiring")
+    __slots__ = ("_deadline", "_head_since", "_header_timeout", "client", "lost", "retiring")
 
     def __init__(self, server: FrontServer, *, header_timeout: float, **kwargs: Any) -> None:
         super().__init__(server, **kwargs)
         self._header_timeout = header_timeout
         self._head_since = 0.0  # when the head began that we are waiting for; 0: none has begun
         self._deadline: asyncio.TimerHandle | None = None
-        self.gone: Callable[[], None] | None = None
+        self.client: Leaving | None = None
         self.retiring = False
         self.lost = False
 
@@ -92,10 +98,10 @@ class BrowserConnection(web.RequestHandler):
             self._deadline.cancel()
             self._deadline = None
         self.lost = True
-        gone, self.gone = self.gone, None
+        client, self.client = self.client, None
         super().connection_lost(exc)
-        if gone is not None:
-            gone()
+        if client is not None and client.gone is not None:
+            client.gone()
 
     def _head_begins(self) -> None:
         self._head_since = self._loop.time()
@@ -186,7 +192,7 @@ class FrontRunner(web.AppRunner):
             return front(request, pages)
 
         # Not cancelled when the client leaves: a login that has begun, or a command to the store, is not cut in the
-        # middle (CVE-2023-28858). Exchanges hear of it by `ClientConnection.watch`.
+        # middle (CVE-2023-28858). Exchanges hear of it by `ClientConnection.gone`.
         return FrontServer(
             handle,
             header_timeout=self._header_timeout,

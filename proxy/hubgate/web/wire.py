@@ -151,7 +151,7 @@ class ClientConnection:
     Only for requests that came in by `front_runner`.
     """
 
-    __slots__ = ("_protocol", "_request", "_transport", "http10", "method")
+    __slots__ = ("_protocol", "_request", "_transport", "gone", "http10", "method")
 
     def __init__(self, request: web.BaseRequest) -> None:
         protocol = request._protocol
@@ -160,6 +160,8 @@ class ClientConnection:
         self._request = request
         self._protocol = protocol
         self._transport = protocol.transport
+        self.gone: Callable[[], None] | None = None
+        protocol.client = self  # to hear of its loss
         self.method = request._message.method
         self.http10 = request._message.version is HttpVersion10
 
@@ -211,10 +213,6 @@ class ClientConnection:
             if not data:
                 return
             yield data
-
-    def watch(self, gone: Callable[[], None] | None) -> None:
-        """Call `gone` at once when the client's connection is lost; None ends it."""
-        self._protocol.gone = gone
 
     def abort(self) -> None:
         """Reset the client's connection."""
