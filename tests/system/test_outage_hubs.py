@@ -25,13 +25,17 @@ pytest_plugins = ["tests.kit.scene_fixtures"]
 KERNEL = "/htc/user/x/api/kernels/k/channels"
 
 
+Hub = Literal["well", "gone", "hung", "unrouted"]
+
+
 class ProxiedHub(EchoHub):
     """A hub behind configurable-http-proxy, as the gateway sees it: `hub` says how it is with the hub itself.
 
-    `gone`: the proxy answers 503 for what is the hub's. `hung`: it waits for the hub. Notebooks go on either way.
+    `gone`: the proxy answers 503 for what is the hub's. `hung`: it waits for the hub. `unrouted`: it was started anew,
+    and the hub has not told it yet where it is. Notebooks go on either way.
     """
 
-    hub: Literal["well", "gone", "hung"] = "well"
+    hub: Hub = "well"
 
     async def _answer(self, request: web.Request) -> web.StreamResponse:
         if request.path == "/_chp_healthz":
@@ -42,6 +46,8 @@ class ProxiedHub(EchoHub):
                     return web.Response(status=503, text="<html>503 Service Unavailable</html>")
                 case "hung":
                     await asyncio.sleep(3600)
+                case "unrouted":
+                    return web.Response(status=404, text="Not Found")
         return await super()._answer(request)
 
 
@@ -148,8 +154,8 @@ async def _condition(gateway: RunningGateway, hub: str, condition: str) -> bool:
     return bool(events) and events[-1]["condition"] == condition
 
 
-@pytest.mark.parametrize("how", ["gone", "hung"])
-async def test_notebooks_go_on_while_only_their_hub_is_away(scene: Scene, how: Literal["gone", "hung"]) -> None:
+@pytest.mark.parametrize("how", ["gone", "hung", "unrouted"])
+async def test_notebooks_go_on_while_only_their_hub_is_away(scene: Scene, how: Hub) -> None:
     one, two = ProxiedHub(scene.background, "htc01"), ProxiedHub(scene.background, "htc02")
     gateway = scene.gateway(pool("htc", one, two), health={"timeout": "300ms", "move_after": "0s"})
     somebody, other = await at_each(scene, gateway, "htc01", "htc02")

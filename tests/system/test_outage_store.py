@@ -129,7 +129,7 @@ async def test_known_people_go_on_for_the_grace_then_wait_and_nobody_is_logged_o
     assert await serves(watcher)
     assert await (await somebody.socket()).echoes()
     await eventually(lambda: new_login(scene, gateway), within=SOON, what="a new login")
-    assert answers(f"{gateway.ops_url}/readyz")
+    await eventually(lambda: _ready(gateway), within=SOON, what="readiness")
     assert somebody.cookies == before
     # What became of it is told once, not with every round of upkeep.
     for event in ("store_subscription_down", "sessions_unconfirmed"):
@@ -318,8 +318,12 @@ async def test_a_log_out_during_an_outage_of_one_gateway_holds_there_afterwards(
     assert await serves(stays)
 
 
+async def _ready(gateway: RunningGateway) -> bool:
+    return await asyncio.to_thread(answers, f"{gateway.ops_url}/readyz")
+
+
 async def _not_ready(gateway: RunningGateway) -> bool:
-    return not await asyncio.to_thread(answers, f"{gateway.ops_url}/readyz")
+    return not await _ready(gateway)
 
 
 async def test_a_gateway_starts_while_redis_is_down_and_gives_its_advice_later(
@@ -338,7 +342,7 @@ async def test_a_gateway_starts_while_redis_is_down_and_gives_its_advice_later(
     fresh_redis.start("--maxmemory-policy", "allkeys-lru")
     fresh_redis.ready()
     await eventually(lambda: _arrives(stranger), within=SOON, what="the login")
-    assert answers(f"{gateway.ops_url}/readyz")
+    await eventually(lambda: _ready(gateway), within=SOON, what="readiness")
     # It is looked at again every five seconds.
     advice = await eventually(lambda: _advice(gateway), within=5 + SOON, what="advice")
     assert any("appendonly yes" in sentence for sentence in advice)

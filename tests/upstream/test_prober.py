@@ -63,6 +63,11 @@ async def garbage(_: str, writer: asyncio.StreamWriter) -> None:
     writer.write(b"SSH-2.0-OpenSSH_9.2\r\n\r\n")
 
 
+async def unrouted(path: str, writer: asyncio.StreamWriter) -> None:
+    """configurable-http-proxy that was just started, and has no route yet."""
+    await status(200 if path == "/_chp_healthz" else 404)(path, writer)
+
+
 async def nothing(_: str, writer: asyncio.StreamWriter) -> None:
     writer.transport.abort()
 
@@ -115,6 +120,7 @@ async def unused_port() -> int:
         (status(500), Condition.HUB_DOWN, "hub/health answered 500"),
         (status(503), Condition.HUB_DOWN, "hub/health answered 503"),
         (hung_hub, Condition.HUB_DOWN, "hub/health did not answer within 1.5 s, the proxy does"),
+        (unrouted, Condition.HUB_DOWN, "the proxy knows no way to the hub, which has not started yet"),
         (silence, Condition.DOWN, "hub/health did not answer within 1.5 s, nor did the proxy"),
         (garbage, Condition.DOWN, None),
         (nothing, Condition.DOWN, None),
@@ -149,7 +155,7 @@ async def test_any_answer_of_the_hub_is_a_good_one(answer: Answer) -> None:
             assert (await watched.change())[0] is Condition.UP
         # On a new connection each time, without anything of ours, and no redirect is followed.
         for head in hub.heads:
-            assert head.startswith(b"GET /htc/hub/health HTTP/1.1\r\n")
+            assert head.startswith((b"GET /htc/hub/health HTTP/1.1\r\n", b"GET /_chp_healthz HTTP/1.1\r\n"))
             assert b"\r\nUser-Agent: hubgate-probe\r\n" in head
             assert b"\r\nCookie:" not in head
             assert b"\r\nAuthorization:" not in head

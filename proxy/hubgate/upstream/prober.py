@@ -100,7 +100,16 @@ class Prober:
             return Observation.UNREACHABLE, str(error) or type(error).__name__
         if status >= 500:
             return Observation.HUB_DOWN, f"hub/health answered {status}"
+        if status == 404 and await self._proxy_alone(session, address, tls):
+            return Observation.HUB_DOWN, "the proxy knows no way to the hub, which has not started yet"
         return Observation.OK, ""
+
+    async def _proxy_alone(self, session: aiohttp.ClientSession, address: str, tls: ssl.SSLContext | None) -> bool:
+        """Whether a 404 is configurable-http-proxy's own, which has no route yet; other backends have no hub/health."""
+        try:
+            return await self._status(session, address + _PROXY_HEALTH, tls) == 200
+        except (aiohttp.ClientError, OSError):  # TimeoutError is an OSError
+            return False
 
     async def _look_at_proxy(
         self, session: aiohttp.ClientSession, address: str, tls: ssl.SSLContext | None
