@@ -54,7 +54,7 @@ test: lint
 	$(PYTEST) -m "not nightly" --ignore=tests/core $(ARGS)
 
 test-quick: $(VENV)/.dev
-	$(PYTEST) -q --numprocesses auto $(ARGS)
+	$(PYTEST) -q --numprocesses auto --hypothesis-profile quick $(ARGS)
 
 test-nightly: $(VENV)/.dev
 	$(PYTEST) -m nightly $(ARGS)

@@ -13,6 +13,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any, Protocol
 
+import hypothesis
 import pytest
 from playwright.async_api import Browser, async_playwright
 
@@ -32,6 +33,7 @@ from tests.kit.running import Gateways, RunningGateway
 from tests.kit.site import RunningSite, Visitor
 
 HERE = Path(__file__).parent
+hypothesis.settings.register_profile("quick", max_examples=30)  # make test-quick
 NEEDS = {
     "redis_server": "redis",
     "fresh_redis": "redis",
