@@ -15,7 +15,7 @@ import asyncio
 import logging
 import time
 from collections.abc import AsyncIterator, Callable, Iterable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field, replace
 from itertools import islice
 
@@ -23,6 +23,7 @@ from hubgate.core.balancer import Affinity
 from hubgate.core.session import Limits, SessionState
 from hubgate.errors import StoreFault
 from hubgate.store.base import Message, Restored, Store
+from hubgate.store.codec import UnknownKey
 from hubgate.upstream.tunnel import Tunnel
 from hubgate.web.sessions import TOPIC, Found, Sessions, user_key
 
@@ -30,6 +31,7 @@ log = logging.getLogger(__name__)
 
 _TICK = 1.0  # seconds between two rounds of upkeep; limits are kept to this precision
 _CONFIRM_AFTER = 10.0  # seconds after which an entry in use is read again
+_SILENCE = 1.0  # seconds within which a subscription that went silent is known to be lost
 _KEEP_UNUSED = 60.0  # seconds that an entry stays without being asked for
 _BATCH = 200  # records in one MGET: about a millisecond of Redis' time
 _MOST_COOKIE_FIELDS = 8  # per session: hub cookies differ by path, so a browser has a handful of fields
@@ -229,10 +231,13 @@ class LiveSessions:
                     continue
                 # Lost or restored: messages may be missing, so everything is read again; bindings once they can be:
                 # without its binding, nobody would be served while the store is away.
+                heard = self._clock() - _SILENCE if self.subscribed else 0.0
                 self.subscribed = isinstance(event, Restored)
                 self._generation += 1
-                if self.subscribed:
-                    for live in self._by_cookie.values():
+                for live in self._by_cookie.values():
+                    # Until just now the end of any of these would have been heard of.
+                    live.confirmed = max(live.confirmed, heard)
+                    if self.subscribed:
                         live.bound.clear()
                 await self._confirm(tuple(self._by_cookie.items()))
 
@@ -268,9 +273,13 @@ class LiveSessions:
                     self._drop(place)
 
     async def _confirm(self, entries: Iterable[tuple[tuple[str, str], LiveSession]]) -> None:
-        """Read entries again; what the store no longer has, or what has met a limit, ends here."""
+        """Read entries again; what the store no longer has, or what has met a limit, ends here.
+
+        One that this worker can't read (written with a key that it lacks) stays unconfirmed, and alone in that.
+        """
         rest = iter(entries)
         asked = False
+        unreadable: StoreFault | None = None
         try:
             while batch := list(islice(rest, _BATCH)):
                 found = await self._sessions.get_many([live.key for _, live in batch])
@@ -279,6 +288,9 @@ class LiveSessions:
                 for (place, live), again in zip(batch, found, strict=True):
                     if self._by_cookie.get(place) is not live:
                         continue
+                    if isinstance(again, StoreFault):
+                        unreadable = again
+                        continue
                     if again is not None:
                         _confirm(live, again, now)
                     if again is None or live.session.state(self._limits, now) is not SessionState.LIVE:
@@ -286,14 +298,18 @@ class LiveSessions:
         except StoreFault as fault:
             self._unable("sessions_unconfirmed", fault)
         else:
-            self._away = "" if asked else self._away
+            if unreadable is not None:
+                self._unable("sessions_unconfirmed", unreadable)
+            elif asked:
+                self._away = ""
 
     async def _note(self, unwritten: Iterable[LiveSession]) -> None:
         """Tell the store, and so the other workers, when people were last seen: what can't be told now, later."""
         try:
             for live in unwritten:
                 at = live.session.last_seen
-                await self._sessions.seen(live.key, at)
+                with suppress(UnknownKey):  # that one's record is another worker's to write
+                    await self._sessions.seen(live.key, at)
                 live.noted = at
         except StoreFault as fault:
             self._unable("presence_unwritten", fault)

@@ -20,7 +20,7 @@ from hubgate.core.identity import Identity, Proof
 from hubgate.core.keyring import Keyring
 from hubgate.core.session import Limits, Session
 from hubgate.store.base import Store
-from hubgate.store.codec import JSON, Sealer, Tampered
+from hubgate.store.codec import JSON, Sealer, Tampered, UnknownKey
 
 TOPIC = "sessions"
 """The store's topic on which workers tell each other what to forget; see `web/live.py`."""
@@ -129,10 +129,16 @@ class Sessions:
         """One session by its name in the store."""
         return self._open(key, await self._store.get(_at(key)))
 
-    async def get_many(self, keys: Sequence[str]) -> list[Found | None]:
-        """Many at once, in the order asked for."""
+    async def get_many(self, keys: Sequence[str]) -> list[Found | UnknownKey | None]:
+        """Many at once, in the order asked for. One that can't be read keeps nobody from being told of the others."""
         sealed = await self._store.get_many([_at(key) for key in keys])
-        return [self._open(key, record) for key, record in zip(keys, sealed, strict=True)]
+        return [self._looked_at(key, record) for key, record in zip(keys, sealed, strict=True)]
+
+    def _looked_at(self, key: str, sealed: bytes | None) -> Found | UnknownKey | None:
+        try:
+            return self._open(key, sealed)
+        except UnknownKey as fault:
+            return fault
 
     def _open(self, key: str, sealed: bytes | None) -> Found | None:
         if sealed is None:
