@@ -22,7 +22,7 @@ from tests.kit.scene import SOON, Scene, Visitor, pool
 
 pytest_plugins = ["tests.kit.scene_fixtures"]
 
-GRACE = 3.0
+GRACE = 5.0
 
 
 def command(server: RedisServer, *words: str) -> str:

@@ -79,14 +79,18 @@ def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
 async def entered(store: Unplugged, *, grace: float = 60.0, idle: float = 0.2) -> tuple[LiveSessions, LiveSession]:
     """Somebody who is logged in; a sign of them is written down a quarter of `idle` later."""
     limits = Limits(idle=idle, max=3600)
-    sessions = Sessions(store, KEYRING, limits, host=HOST)
-    live = LiveSessions(sessions, store, limits, outage_grace=grace)
-    cookie, _ = await sessions.create(
-        person("alice"), PROOF, provider_sid="", id_token="", refresh_token="", address="", user_agent=""
+    live = LiveSessions(Sessions(store, KEYRING, limits, host=HOST), store, limits, outage_grace=grace)
+    return live, await another(live, "alice")
+
+
+async def another(live: LiveSessions, name: str = "bob") -> LiveSession:
+    """One more person."""
+    cookie, _ = await live._sessions.create(
+        person(name), PROOF, provider_sid="", id_token="", refresh_token="", address="", user_agent=""
     )
     found = await live.find(cookie, HOST)
     assert found is not None
-    return live, found
+    return found
 
 
 async def rounds(store: Unplugged, count: int = 5) -> None:
@@ -160,3 +164,23 @@ async def test_an_outage_is_told_once(caplog: pytest.LogCaptureFixture, monkeypa
             assert [record.getMessage() for record in caplog.records] == ["sessions_unconfirmed"] * outage
             store.away = False
             await rounds(store)
+
+
+async def test_the_grace_begins_with_the_outage_and_holds_for_who_was_quiet(monkeypatch: pytest.MonkeyPatch) -> None:
+    store = Unplugged()
+    live, alice = await entered(store, grace=60.0, idle=3600)
+    bob = await another(live)
+    async with live.kept():
+        store.events.put_nowait(Restored())
+        await store.events.join()
+        alice.confirmed -= 50
+        store.away = True
+        store.events.put_nowait(Lost("silent"))
+        await store.events.join()
+        # Rounds of upkeep that ask for somebody else.
+        monkeypatch.setattr(module, "_KEEP_UNUSED", 0.0)
+        monkeypatch.setattr(module, "_CONFIRM_AFTER", 0.0)
+        bob.tunnels.add(Socket())  # type: ignore[arg-type]  # closes like one
+        await rounds(store)
+        assert live.cached(alice.cookie, HOST, live._clock() + 55) is alice
+        assert live.cached(alice.cookie, HOST, live._clock() + 65) is None

@@ -254,7 +254,8 @@ class LiveSessions:
                 elif live.session.state(self._limits, now) is not SessionState.LIVE:
                     # Another worker may have seen the person: the store has the last word, `_confirm` acts on it.
                     doubtful.append((place, live))
-                elif not live.tunnels and now - live.used > _KEEP_UNUSED:
+                elif not live.tunnels and now - live.used > _KEEP_UNUSED and self.subscribed:
+                    # (Whoever reads a page for a minute during an outage can't be read again from the store.)
                     unused.append((place, live))
                 elif now - live.confirmed > _CONFIRM_AFTER and (live.tunnels or now - live.used < _CONFIRM_AFTER):
                     doubtful.append((place, live))
