@@ -370,3 +370,93 @@ async def test_a_pools_host_ends_no_session_and_passes_no_form_on() -> None:
             refused = await at.ask(b"/_hubgate/logout", *fields, method=b"POST", user="alice", body=b"csrf=" + token)
             assert refused.status == 403
         assert await still_there(at, "alice")
+
+
+async def test_no_foreign_page_opens_a_socket(at) -> None:
+    """Cross-site WebSocket hijacking: cookies come along, and nothing but Origin tells who asks."""
+    own = at.site.url.encode()
+    port = own.rpartition(b":")[2]
+    foreign = [
+        *(
+            b"https://evil.example",
+            b"null",
+            b"",
+            b" ",
+            b"http://127.0.0.1",
+            b"https://127.0.0.1:" + port,
+            own + b"/",
+            own + b".",
+        ),
+        *(
+            own + b".evil.example",
+            b"http://evil.example:" + port,
+            b"http://localhost:" + port,
+            b"http://127.0.0.1:80" + port,
+        ),
+        *(
+            own + b", https://evil.example",
+            b"https://evil.example, " + own,
+            own + b" " + own,
+            b"//127.0.0.1:" + port,
+            b"*",
+        ),
+        *(
+            own + b"@evil.example",
+            b"http://evil.example#" + own,
+            own.replace(b"http", b"ws"),
+            b"file://",
+            b"about:blank",
+        ),
+        *(
+            b"chrome-extension://abc",
+            b'"' + own + b'"',
+            b"http://user@127.0.0.1:" + port,
+            b"127.0.0.1:" + port,
+            b"\xff",
+        ),
+    ]
+    vectors = [(b"Origin: " + origin,) for origin in foreign]
+    vectors += [
+        (b"Origin: " + own, b"Origin: https://evil.example"),
+        (b"Origin: https://evil.example", b"Origin: " + own),
+    ]
+    vectors += [(b"Origin: " + own, b"Origin: " + own), (b"origin: https://evil.example",), (b"ORIGIN: null",)]
+    vectors += [(b"Origin: https://evil.example", b"Sec-WebSocket-Origin: " + own, b"Connection: Origin")]
+    vectors += [(b"Origin: https://evil.example", b"Referer: " + own + b"/", b"Sec-Fetch-Site: same-origin")]
+    offers = [
+        *(
+            b"websocket",
+            b"WebSocket",
+            b"WEBSOCKET",
+            b"websocket ",
+            b"websocket,",
+            b",websocket",
+            b"websocket, websocket",
+        ),
+        *(
+            b"websocket/13",
+            b"h2c, websocket",
+            b"websocket;x",
+            b'"websocket"',
+            b"xwebsocket",
+            b"web socket",
+            b"websocket\x0b",
+        ),
+    ]
+    for target in (b"/htc/user/alice/api/kernels/1/channels", b"/htc/hub/api/x", b"/htc/"):
+        for fields in vectors:
+            (reply,) = await at.told(at.request(target, *HANDSHAKE, *fields, user="alice"))
+            assert reply.status in {400, 403}, (fields, reply)
+            assert at.received() == [], fields
+    for offer in offers:
+        for connection in (b"Upgrade", b"upgrade, keep-alive", b"keep-alive,UPGRADE", b"close", b"keep-alive, close"):
+            for also in ((), (b"Upgrade: websocket",), (b"Upgrade: x",)):
+                upgrade = (b"Connection: " + connection, b"Upgrade: " + offer, *also, *HANDSHAKE[2:])
+                data = at.request(b"/htc/user/x/ws", *upgrade, b"Origin: https://evil.example", user="alice")
+                replies = await at.told(data)
+                assert [reply.status for reply in replies] in ([200], [400], [403]), (upgrade, replies)
+                assert not [got for got in at.received() if got.values(b"Upgrade")], "a socket is asked about"
+    for fields in ((b"Origin: " + own,), (b"Origin: " + own.upper().replace(b"HTTP", b"http"),), ()):
+        (switch,) = await at.told(at.request(b"/htc/user/x/ws", *HANDSHAKE, *fields, user="alice", close=False) + b"\n")
+        assert switch.status == 101, fields
+        at.received()
