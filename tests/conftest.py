@@ -337,9 +337,11 @@ def site(
         store_url=redis_server.url,
         public_url=public_url,
         keycloak={"client_id": client_id, "client_secret": client_secret},
+        health={"interval": "1s"},
     )
     for name, path in paths.items():
         hub(name, path=path)
+    gateway.sees(paths)
     yield RunningSite(gateway, keycloak, running)
     gateways.stop()
 

@@ -8,6 +8,7 @@ its own, so the whole family is taken down by ancestry, not by group. Nothing he
 from __future__ import annotations
 
 import os
+import random
 import signal
 import socket
 import subprocess
@@ -24,6 +25,8 @@ _LEASH = Path(__file__).with_name("leash.py")
 _DIRECT = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 _POLL = 0.1
 _PROXIES = ("http_proxy", "https_proxy", "all_proxy", "no_proxy")
+_PORTS = (20_000, 32_000)  # below what Linux, macOS and the BSDs give to outgoing connections
+_GIVEN: set[int] = set()
 _NOT_INHERITED = ("PYTHONPATH", "PYTHONHOME", "VIRTUAL_ENV", "COVERAGE_PROCESS_START")
 
 
@@ -170,15 +173,18 @@ def _stat(pid: int) -> tuple[int, str] | None:
 
 
 def free_ports(count: int) -> list[int]:
-    """Ports on loopback that nobody listens on, all different."""
-    sockets = [socket.socket() for _ in range(count)]
-    try:
-        for each in sockets:
-            each.bind(("127.0.0.1", 0))
-        return [int(each.getsockname()[1]) for each in sockets]
-    finally:
-        for each in sockets:
-            each.close()
+    """Ports on loopback that nobody listens on, all different, and never the same twice.
+
+    Not those that the system hands out (bind to 0): it gives them to outgoing connections as well, and a hub that
+    starts some seconds later would find one taken.
+    """
+    ports: list[int] = []
+    while len(ports) < count:
+        port = random.randint(*_PORTS)  # noqa: S311  (a spread, no secret)
+        if port not in _GIVEN and is_free(port):
+            _GIVEN.add(port)
+            ports.append(port)
+    return ports
 
 
 def is_free(port: int) -> bool:
@@ -192,10 +198,15 @@ def is_free(port: int) -> bool:
     return True
 
 
-def answers(url: str, *, timeout: float = 2) -> bool:
-    """Whether a GET is answered with success."""
+def text_at(url: str, *, timeout: float = 2) -> str | None:
+    """What a GET is answered with; None without an answer that means success."""
     try:
         with _DIRECT.open(url, timeout=timeout) as response:
-            return 200 <= int(response.status) < 300
+            return str(response.read().decode("utf-8", "replace")) if 200 <= int(response.status) < 300 else None
     except (urllib.error.URLError, OSError, ValueError):
-        return False
+        return None
+
+
+def answers(url: str, *, timeout: float = 2) -> bool:
+    """Whether a GET is answered with success."""
+    return text_at(url, timeout=timeout) is not None

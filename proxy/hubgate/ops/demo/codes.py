@@ -14,14 +14,18 @@ PERIOD = 30
 """Seconds that a code lasts."""
 
 
+SHORTEST = 16
+"""Characters of a key, 80 bits: a mistyped user name is none."""
+
+
 def code(key: str, at: float) -> str:
     """The six digits of a base32 `key` (blanks and missing padding are fine) at a time (seconds since the epoch).
 
     ValueError for what is no key.
     """
     tidy = "".join(key.split()).upper().rstrip("=")
-    if not tidy:
-        raise ValueError("an empty key")
+    if len(tidy) < SHORTEST:
+        raise ValueError("too short for a key")
     secret = base64.b32decode(tidy + "=" * (-len(tidy) % 8))
     digest = hmac.digest(secret, int(at // PERIOD).to_bytes(8, "big"), hashlib.sha1)
     start = digest[-1] & 0xF

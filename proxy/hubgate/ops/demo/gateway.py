@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import re
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 
-from hubgate.ops.demo.child import Child, answers
+from hubgate.ops.demo.child import Child, answers, text_at
 
 _SERVE = "import sys; from hubgate.ops.cli import main; sys.exit(main())"
 
@@ -30,3 +32,9 @@ class Gateway(Child):
     def ready(self, *, timeout: float = 60) -> None:
         """Returns when it says that it is ready to serve."""
         self.wait_until(lambda: answers(f"{self.ops_url}/readyz"), timeout=timeout)
+
+    def sees(self, upstreams: Iterable[str], *, timeout: float = 60) -> None:
+        """Returns when all these hubs are up for it: after its next probes, if they came later than the gateway."""
+        wanted = set(upstreams)
+        up = re.compile(r'^hubgate_upstream_up\{.*upstream="([^"]+)".*\} 1\.0$', re.MULTILINE)
+        self.wait_until(lambda: wanted <= set(up.findall(text_at(f"{self.ops_url}/metrics") or "")), timeout=timeout)

@@ -170,6 +170,7 @@ class Stand:
             pools=pools,
         )
         value["portal"] = {"title": "hubgate demo"}
+        value["health"] = {"interval": "1s"}  # so that it can be seen what happens when a hub is stopped
         if isinstance(provider, keycloak.Keycloak):
             value["keycloak"] = dict(zip(("client_id", "client_secret"), client, strict=True))
         self.config.write_text(settings.to_toml(value, _CONFIG_HEADING))
@@ -194,6 +195,7 @@ class Stand:
         for part in (store, *running, provider, gateway):
             part.ready()
             self.progress.say(part.name, f"ready after {time.monotonic() - begun:.0f} s")
+        gateway.sees(hub.name for hub in running)
 
     def _start(self, *parts: Part) -> None:
         self.progress.say("starting", ", ".join(part.name for part in parts) + " …")
