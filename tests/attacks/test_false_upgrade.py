@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from hubgate.errors import UpstreamFault
-from tests.kit.raw import WEBSOCKET_KEY, Peer, RawUpstream, Script, gate, get, handshake, ok, switched
+from tests.kit.gate import gate
+from tests.kit.raw import WEBSOCKET_KEY, Peer, RawUpstream, Script, get, handshake, ok, switched
 from tests.kit.strict import requests_in
 
 BOTH_LOOPS = True

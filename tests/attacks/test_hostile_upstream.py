@@ -9,7 +9,8 @@ import pytest
 
 from hubgate.errors import UpstreamFault
 from hubgate.upstream.http import Timeouts, UpstreamAborted
-from tests.kit.raw import Gate, Peer, RawUpstream, Script, gate, get, ok, post
+from tests.kit.gate import Gate, gate
+from tests.kit.raw import Peer, RawUpstream, Script, get, ok, post
 
 BOTH_LOOPS = True
 

@@ -8,7 +8,8 @@ import asyncio
 import pytest
 
 from hubgate.upstream.http import Answer, ClientAborted, Timeouts
-from tests.kit.raw import Peer, RawUpstream, always, gate, get, ok, post
+from tests.kit.gate import gate
+from tests.kit.raw import Peer, RawUpstream, always, get, ok, post
 
 BOTH_LOOPS = True
 
@@ -19,7 +20,7 @@ BOTH_LOOPS = True
     ids=["silent", "a letter", "a line", "a head without its end"],
 )
 async def test_many_slow_heads_cost_the_others_nothing_and_end(piece: bytes) -> None:
-    async with RawUpstream(always(ok())) as hub, gate(hub, header_timeout=1.0) as door:
+    async with RawUpstream(always(ok())) as hub, gate(hub, header_timeout=0.5) as door:
         slow = [await door.client() for _ in range(150)]
         for each in slow:
             await each.send(piece)
@@ -86,6 +87,39 @@ async def test_a_slow_reader_that_goes_on_gets_everything() -> None:
             await asyncio.sleep(0.01)
         assert got == body
         assert await door.outcome() == Answer(200, sent=len(body), keep_alive=True)
+
+
+@pytest.mark.parametrize("size", [200_000, 600_000], ids=["in one piece", "in many"])
+async def test_a_reader_that_leaves_late_does_not_take_the_hubs_connection_with_it(size: int) -> None:
+    """Its answer is complete as far as the hub is concerned, and another one's request is on that connection."""
+
+    async def script(peer: Peer) -> None:
+        while True:
+            if (await peer.request()).startswith(b"GET /large"):
+                await peer.send(ok(b"x" * size))
+            else:
+                await peer.cued()
+                await peer.send(ok(b"late"))
+
+    async with RawUpstream(script) as hub, gate(hub, send_buffer=8192) as door:
+        slow = await door.client(receive_buffer=4096)
+        await slow.send(get("/large"))
+        await slow.until(b"\r\n\r\n")
+        async with asyncio.timeout(10):
+            while not door.pool.waiting:  # until the hub's part is over, and ours is not
+                await slow.exactly(4096)
+                await asyncio.sleep(0)
+        other = await door.client()
+        await other.send(get("/other"))
+        await hub.peers[0].saw(b"GET /other")
+        slow.reset()
+        assert door.runner.server is not None
+        async with asyncio.timeout(10):
+            while sum(browser.transport is not None for browser in door.runner.server.connections) > 1:
+                await asyncio.sleep(0.01)
+        hub.peers[0].cue()
+        assert (await other.reply()).body == b"late"
+        assert len(hub.peers) == 1
 
 
 async def test_two_hundred_pipelined_requests_and_an_eager_hub() -> None:

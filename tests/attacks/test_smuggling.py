@@ -8,10 +8,9 @@ import asyncio
 import pytest
 
 from hubgate.upstream.http import Timeouts
-from tests.kit.raw import Peer, RawUpstream, gate, ok
+from tests.kit.gate import gate
+from tests.kit.raw import Peer, RawUpstream, ok
 from tests.kit.strict import requests_in
-
-BOTH_LOOPS = True
 
 INNER = b"GET /smuggled HTTP/1.1\r\nHost: h\r\n\r\n"
 HOST = b"Host: h\r\n"
@@ -149,10 +148,10 @@ async def answer_strictly(peer: Peer) -> None:
 
 async def attack(*pieces: bytes) -> tuple[bytes, bytes]:
     """What the hub and the client received, when everything has come to rest."""
-    limits = Timeouts(head=5.0, stall=0.1)
+    limits = Timeouts(head=5.0, stall=0.05)
     async with (
         RawUpstream(answer_strictly) as hub,
-        gate(hub, limits=limits, header_timeout=0.1, keepalive_timeout=0.1) as door,
+        gate(hub, limits=limits, header_timeout=0.05, keepalive_timeout=0.05) as door,
     ):
         client = await door.client()
         for piece in pieces:

@@ -1,5 +1,4 @@
-"""Raw bytes at both ends of the engine: an upstream that says exactly what a test tells it to, a client likewise, and
-the smallest gateway between them, which forwards everything and remembers how each exchange ended."""
+"""Raw bytes at both ends of a gateway: an upstream that says exactly what a test tells it to, and a client likewise."""
 
 from __future__ import annotations
 
@@ -7,16 +6,8 @@ import asyncio
 import contextlib
 import socket
 import ssl
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
-
-from aiohttp import web
-
-from hubgate.core.site import Upstream
-from hubgate.errors import ClientFault, UpstreamFault
-from hubgate.upstream.http import Aborted, Answer, ConnectionPool, Timeouts, UpstreamRequest, exchange
-from hubgate.upstream.tunnel import Tunnel
-from hubgate.web.wire import ClientConnection, FrontRunner, Handler, Listener, front_runner, raw_target, request_framing
 
 PATIENCE = 10.0
 """Seconds until a test that waits for something that never comes fails; nothing is ever asserted about time."""
@@ -249,141 +240,6 @@ def always(answer: bytes) -> Script:
 def ok(body: bytes = b"ok", *fields: bytes) -> bytes:
     """An ordinary answer."""
     return b"\r\n".join((b"HTTP/1.1 200 OK", *fields, b"Content-Length: %d" % len(body), b"", body))
-
-
-_HOP = {"connection", "keep-alive", "content-length", "transfer-encoding", "upgrade", "expect", "te", "trailer"}
-
-Outcome = Answer | BaseException
-
-
-@dataclass
-class Gate:
-    """A gateway that forwards every request to one upstream. `outcomes`: how the exchanges ended, in order."""
-
-    pool: ConnectionPool
-    runner: FrontRunner
-    listener: Listener
-    port: int
-    outcomes: list[Outcome] = field(default_factory=list)
-    tunnels: list[Tunnel] = field(default_factory=list)
-    clients: list[Peer] = field(default_factory=list)
-    tls: ssl.SSLContext | None = None
-    _ended: asyncio.Event = field(default_factory=asyncio.Event)
-
-    async def front(self, request: web.Request, pages: Handler) -> web.StreamResponse:
-        """Forward, unless it is one of the pages."""
-        if raw_target(request).startswith("/pages/"):
-            return await pages(request)
-        client = ClientConnection(request)
-        try:
-            return await self._forward(request, client)
-        except BaseException as outcome:
-            self.outcomes.append(outcome)
-            if isinstance(outcome, Aborted):
-                return client.aborted()
-            if isinstance(outcome, UpstreamFault | ClientFault):
-                return web.Response(status=outcome.status, text=outcome.code)
-            raise
-        finally:
-            self._ended.set()
-
-    async def _forward(self, request: web.Request, client: ClientConnection) -> web.StreamResponse:
-        framing = request_framing(request)
-        lines = [f"{request.method} {raw_target(request)} HTTP/1.1\r\n".encode()]
-        lines += [b"%b: %b\r\n" % pair for pair in request.raw_headers if pair[0].decode().lower() not in _HOP]
-        answer = await exchange(
-            self.pool,
-            UpstreamRequest(
-                request.method,
-                b"".join(lines),
-                length=framing.length,
-                chunked=framing.chunked,
-                upgrade=framing.upgrade,
-                expect_continue=framing.expect_continue,
-            ),
-            client,
-            rewrite=self.rewrite,
-            on_tunnel=self.tunnels.append,
-        )
-        self.outcomes.append(answer)
-        return client.finished(answer)
-
-    def rewrite(self, status: int, lines: list[bytes]) -> list[bytes]:
-        """What the gateway's header rules would do: here, nothing but a mark that they were asked."""
-        return [*lines, b"X-Rewritten: %d" % status]
-
-    async def outcome(self, index: int = 0) -> Outcome:
-        """How the exchange with this number ended, when it has."""
-        async with asyncio.timeout(PATIENCE):
-            while len(self.outcomes) <= index:
-                self._ended.clear()
-                await self._ended.wait()
-        return self.outcomes[index]
-
-    async def client(self) -> Peer:
-        """A new connection of a browser."""
-        reader, writer = await asyncio.open_connection(
-            "127.0.0.1", self.port, ssl=self.tls, server_hostname="localhost" if self.tls else None, limit=1 << 18
-        )
-        self.clients.append(Peer(reader, writer))
-        return self.clients[-1]
-
-    async def ask(self, request: bytes, method: str = "GET") -> Reply:
-        """One request on a connection of its own; its answer."""
-        client = await self.client()
-        try:
-            await client.send(request)
-            return await client.reply(method)
-        finally:
-            client.close()
-
-
-@contextlib.asynccontextmanager
-async def gate(
-    upstream: RawUpstream | str,
-    *,
-    limits: Timeouts | None = None,
-    ca: str | None = None,
-    certificate: str | None = None,
-    key: str | None = None,
-    pages: web.Application | None = None,
-    header_timeout: float = 10.0,
-    keepalive_timeout: float = 75.0,
-    shutdown_timeout: float = 0.2,
-    serving: ssl.SSLContext | None = None,
-    trusting: ssl.SSLContext | None = None,
-    max_idle: int = 64,
-) -> AsyncIterator[Gate]:
-    """A `Gate` before this upstream. `serving`, `trusting`: TLS at its front, for it and for its clients."""
-    url = upstream if isinstance(upstream, str) else upstream.url
-    pool = ConnectionPool(
-        Upstream("hub", url, "pool", ca=ca, certificate=certificate, key=key), limits=limits, max_idle=max_idle
-    )
-    made: list[Gate] = []
-
-    async def front(request: web.Request, own: Handler) -> web.StreamResponse:
-        return await made[0].front(request, own)
-
-    runner = await front_runner(
-        pages or web.Application(),
-        front,
-        header_timeout=header_timeout,
-        keepalive_timeout=keepalive_timeout,
-        shutdown_timeout=shutdown_timeout,
-    )
-    sock = socket.create_server(("127.0.0.1", 0))
-    listener = Listener(runner, sock, ssl_context=serving)
-    await listener.start()
-    made.append(Gate(pool, runner, listener, sock.getsockname()[1], tls=trusting))
-    try:
-        yield made[0]
-    finally:
-        for tunnel in made[0].tunnels:
-            tunnel.close()
-        for client in made[0].clients:
-            client.drop()
-        pool.close()
-        await runner.cleanup()
 
 
 def get(path: str = "/", *fields: bytes) -> bytes:

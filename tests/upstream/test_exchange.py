@@ -7,7 +7,8 @@ import asyncio
 import pytest
 
 from hubgate.upstream.http import Answer
-from tests.kit.raw import Peer, RawUpstream, always, answering, gate, get, ok, post
+from tests.kit.gate import gate
+from tests.kit.raw import Peer, RawUpstream, always, answering, get, ok, post
 
 BOTH_LOOPS = True
 CHUNKED = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"

@@ -11,7 +11,8 @@ from hubgate.errors import UpstreamFault
 from hubgate.upstream.connection import Connection
 from hubgate.upstream.framing import MAX_HEAD
 from hubgate.upstream.http import Answer, ClientAborted, Timeouts, UpstreamAborted
-from tests.kit.raw import Outcome, Peer, RawUpstream, Script, always, answering, gate, get, ok, post
+from tests.kit.gate import Outcome, gate
+from tests.kit.raw import Peer, RawUpstream, Script, always, answering, get, ok, post
 
 BOTH_LOOPS = True
 
@@ -314,7 +315,7 @@ async def test_a_client_that_half_closes_has_left() -> None:
 
 
 async def test_a_client_that_leaves_while_the_hub_is_being_reached() -> None:
-    async with RawUpstream(always(ok())) as hub, gate(hub) as door:
+    async with RawUpstream(always(ok())) as hub, gate(hub, limits=Timeouts(keep_alive=0.05)) as door:
         connect = door.pool.connect
         reached, go = asyncio.Event(), asyncio.Event()
 

@@ -10,7 +10,8 @@ import pytest
 from aiohttp import web
 
 from tests.kit.certificates import Authority
-from tests.kit.raw import Peer, RawUpstream, always, gate, get, ok, post
+from tests.kit.gate import gate
+from tests.kit.raw import Peer, RawUpstream, always, get, ok, post
 
 BOTH_LOOPS = True
 STATE = web.AppKey("state", str)

@@ -12,12 +12,13 @@ import pytest
 
 from hubgate.upstream.connection import READ_AHEAD
 from hubgate.upstream.http import Answer, ClientAborted, Timeouts
-from tests.kit.raw import Peer, RawUpstream, gate, get
+from tests.kit.gate import gate
+from tests.kit.raw import Peer, RawUpstream, get
 
 BOTH_LOOPS = True
 
 BLOCK = bytes(range(256)) * 4096  # 1 MiB
-MANY, SOME = 256, 32
+MANY, SOME = 256, 16
 """256 MiB once each way; less where it is the same code on the other loop, or with chunks."""
 GROWTH = 24 << 20
 """Bytes by which a process may grow that is hub, gateway and client at once, each with its buffers."""

@@ -11,7 +11,8 @@ import pytest
 from hubgate.upstream import tunnel as tunnel_module
 from hubgate.upstream.http import Answer, ClientAborted
 from hubgate.upstream.tunnel import Tunnel
-from tests.kit.raw import Gate, Peer, RawUpstream, Script, gate, get, handshake, ok, switched
+from tests.kit.gate import Gate, gate
+from tests.kit.raw import Peer, RawUpstream, Script, get, handshake, ok, switched
 
 BOTH_LOOPS = True
 
@@ -87,6 +88,27 @@ async def test_what_came_with_either_handshake_is_not_lost() -> None:
         await client.send(b"f")
         assert await client.exactly(11) == b"firstABCDEF"
         assert tunnel.bytes_up == 6
+
+
+async def test_much_that_came_too_early_waits_and_arrives() -> None:
+    early = bytes(range(256)) * 8192  # 2 MiB: more than aiohttp reads ahead
+
+    async def script(peer: Peer) -> None:
+        await peer.request()
+        await peer.cued()
+        await peer.send(switched())
+        assert await peer.exactly(len(early)) == early
+        await peer.send(b"all")
+        await peer.gone()
+
+    async with RawUpstream(script) as hub, gate(hub) as door:
+        client = await door.client()
+        sending = asyncio.create_task(client.send(handshake() + early))
+        await (await hub.peer()).saw(b"\r\n\r\n")
+        hub.peers[0].cue()
+        assert (await client.reply()).status == 101
+        assert await client.exactly(3) == b"all"
+        await sending
 
 
 async def test_nothing_is_sent_to_the_hub_before_it_has_switched() -> None:

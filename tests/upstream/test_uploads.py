@@ -8,7 +8,8 @@ import pytest
 
 from hubgate.errors import ClientFault
 from hubgate.upstream.http import Answer, ClientAborted, Timeouts, UpstreamAborted
-from tests.kit.raw import Peer, RawUpstream, always, answering, gate, get, ok, post
+from tests.kit.gate import gate
+from tests.kit.raw import Peer, RawUpstream, always, answering, get, ok, post
 
 BOTH_LOOPS = True
 

@@ -11,7 +11,8 @@ from hubgate.core.site import Upstream
 from hubgate.errors import OperatorFault, UpstreamFault
 from hubgate.upstream.http import ConnectionPool, Timeouts, UpstreamAborted
 from tests.kit.certificates import Authority
-from tests.kit.raw import Peer, RawUpstream, always, gate, get, handshake, ok, post, switched
+from tests.kit.gate import gate
+from tests.kit.raw import Peer, RawUpstream, always, get, handshake, ok, post, switched
 
 BOTH_LOOPS = True
 

@@ -15,7 +15,8 @@ from hubgate.errors import OperatorFault
 from hubgate.upstream.message import Answer
 from hubgate.web.listener import BrowserConnection
 from hubgate.web.wire import ClientConnection, raw_target, require_c_parser
-from tests.kit.raw import Peer, RawUpstream, always, gate, get, handshake, ok, post, switched
+from tests.kit.gate import gate
+from tests.kit.raw import Peer, RawUpstream, always, get, handshake, ok, post, switched
 
 MOVED = f"aiohttp {aiohttp.__version__} moved a seam that hubgate leans on: "
 

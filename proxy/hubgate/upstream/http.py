@@ -112,6 +112,7 @@ async def exchange(
                 framing = _framing(head.length, client, keep_alive=keep_alive)
                 client.write(b"\r\n".join((head.line, *rewrite(head.status, head.lines), framing, data[end + 4 :])))
                 answered = True
+                client.gone = None  # before the connection is another one's
                 if head.keep_alive:
                     pool.release(connection)
                 else:
@@ -279,6 +280,7 @@ class _Exchange:
     def finish(self, head: AnswerHead, body: Body) -> None:
         """The answer is complete: give the hub's connection back, or up."""
         self.settled = True
+        self.client.gone = None  # before the connection is another one's
         if self.upload is not None:
             self.answer.received = self.upload.received
         if body.clean and head.keep_alive and self.uploaded:

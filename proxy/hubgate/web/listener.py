@@ -115,7 +115,7 @@ class BrowserConnection(web.RequestHandler):
         left = self._head_since + self._header_timeout - self._loop.time()
         if left > 0.001 or not self.idle:
             # It began later than the clock did, or lies behind a request that is being answered.
-            self._deadline = self._loop.call_later(max(left, 1.0), self._head_due)
+            self._deadline = self._loop.call_later(left if left > 0.001 else 1.0, self._head_due)
             return
         self.transport.write(b"HTTP/1.1 408 Request Timeout\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")
         self.force_close()
