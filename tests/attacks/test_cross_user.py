@@ -229,6 +229,7 @@ async def test_every_answer_names_its_user_whatever_the_others_do() -> None:
         cookies = await _people(at)
         for hub in at.hubs.values():
             hub.answer = _slow_and_long
+
         async def visits(name: str) -> int:
             chance = random.Random(name)
             judged, number = 0, 0

@@ -1,4 +1,4 @@
-"""The smallest gateway around the engine: it forwards everything to one upstream and remembers how each exchange ended."""
+"""The smallest gateway around the engine: forwards all to one upstream and remembers how each exchange ended."""
 
 from __future__ import annotations
 
