@@ -98,6 +98,19 @@ async def test_hub_cookies_open_nothing_for_anybody_else(at) -> None:
             assert await passed(at, "bob", name + b"=" + bobs[name], target=target) == name + b"=of-bob"
 
 
+async def test_a_hub_cookie_is_good_under_its_own_name_alone(at) -> None:
+    """A notebook may set some hub cookies; its script could give one of them the name of the hub's own."""
+    alices = await issued(at, "alice")
+    for name in HUB_COOKIES:
+        for other in HUB_COOKIES:
+            if other == name:
+                continue
+            for spelled in (other + b"=" + alices[name], other + b'="' + alices[name] + b'"'):
+                assert await passed(at, "alice", spelled) == b"", (name, other)
+        longer = name + b"x=" + alices[name]
+        assert await passed(at, "alice", longer) == b"", longer
+
+
 async def test_a_notebook_sets_no_cookie_that_speaks_for_the_hub_or_for_us(at) -> None:
     planted = await issued(at, "alice", b"/htc/user/bob/lab")
     assert not {b"jupyterhub-hub-login", b"jupyterhub-session-id"} & planted.keys()

@@ -17,6 +17,8 @@ BOTH_LOOPS = True
 FORGED = b"HTTP/1.1 200 OK\r\nX-Forged: yes\r\nContent-Length: 6\r\n\r\nforged"
 STATUS = b"HTTP/1.1 200 OK\r\n"
 CHUNKED = b"Transfer-Encoding: chunked\r\n\r\n"
+FOR_EVER = Timeouts(keep_alive=3600.0)
+"""A connection that ends under this didn't end by its age."""
 
 
 def hostile(answer: bytes) -> Script:
@@ -105,7 +107,7 @@ EXTRA = {
 @pytest.mark.parametrize("extra", EXTRA.values(), ids=EXTRA.keys())
 @pytest.mark.parametrize(("answer", "body"), SURPLUS.values(), ids=SURPLUS.keys())
 async def test_surplus_is_cut_and_its_connection_dropped(answer: bytes, body: bytes, extra: bytes) -> None:
-    async with RawUpstream(hostile(answer + extra)) as hub, gate(hub) as door:
+    async with RawUpstream(hostile(answer + extra)) as hub, gate(hub, limits=FOR_EVER) as door:
         client = await door.client()
         await client.send(get("/evil"))
         assert (await client.reply()).body == body
@@ -116,7 +118,10 @@ async def test_surplus_is_cut_and_its_connection_dropped(answer: bytes, body: by
 
 @pytest.mark.parametrize("extra", [FORGED, b"x", b"\r\n"], ids=["answer", "byte", "blank"])
 async def test_a_body_behind_a_head_answer_is_cut(extra: bytes) -> None:
-    async with RawUpstream(hostile(STATUS + b"Content-Length: 6\r\n\r\n" + extra)) as hub, gate(hub) as door:
+    async with (
+        RawUpstream(hostile(STATUS + b"Content-Length: 6\r\n\r\n" + extra)) as hub,
+        gate(hub, limits=FOR_EVER) as door,
+    ):
         client = await door.client()
         await client.send(get("/evil").replace(b"GET", b"HEAD"))
         assert (await client.reply("HEAD")).status == 200
@@ -133,7 +138,7 @@ async def test_whatever_comes_while_a_connection_waits_ends_it(extra: bytes) -> 
         await peer.send(extra)
         await peer.gone()
 
-    async with RawUpstream(script) as hub, gate(hub) as door:
+    async with RawUpstream(script) as hub, gate(hub, limits=FOR_EVER) as door:
         client = await door.client()
         await client.send(get("/good"))
         await client.reply()

@@ -276,6 +276,7 @@ async def test_records_that_somebody_else_wrote_are_none(scene: Scene, fresh_red
         assert page.status == 200, page
         told = dict(json.loads(page.text)["headers"])
         assert told["REMOTE_USER"] == somebody.user.username
+    assert {event["purpose"] for event in gateway.events("store_tampered")} >= {"session", "binding", "username"}
     assert not [line for line in gateway.lines() if line.get("level") in {"error", "critical"}]
 
 

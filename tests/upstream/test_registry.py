@@ -94,8 +94,8 @@ def test_nobody_needs_to_listen() -> None:
         (OK, OK, "up"),
         (OK, GONE, "degraded"),
         (HUB_DOWN, OK, "degraded"),
-        (HUB_DOWN, HUB_DOWN, "degraded"),
-        (GONE, HUB_DOWN, "degraded"),
+        (HUB_DOWN, HUB_DOWN, "down"),
+        (GONE, HUB_DOWN, "down"),
         (GONE, GONE, "down"),
     ],
 )

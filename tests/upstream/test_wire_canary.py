@@ -106,6 +106,7 @@ async def test_the_message_still_says() -> None:
         False,
         False,
     ), MOVED + "RawRequestMessage"
+    assert message._replace(should_close=True).should_close, MOVED + "RawRequestMessage._replace"
     assert isinstance(request._protocol, BrowserConnection), MOVED + "BaseRequest._protocol"
 
 

@@ -91,7 +91,9 @@ class Gateway(Table):
         example=[{"file": "/run/secrets/hubgate-key"}],
         min_length=1,
     )
-    admin_groups: tuple[Word, ...] = _key("groups whose members administer the gateway", [], example=["portal-admins"])
+    admin_groups: tuple[Word, ...] = _key(
+        "for a later version: whose members administer the gateway", [], example=["portal-admins"]
+    )
     ops_listen: OptionalListen = _key(
         'where /healthz, /readyz and /metrics are served, never on the public port; "": nowhere', "127.0.0.1:9090"
     )
@@ -158,7 +160,9 @@ class Mfa(Table):
     )
     acr: Text = _key('the acr that is asked for and must come back; "": not demanded', "mfa")
     amr: tuple[Word, ...] = _key("at least one of these must be in the ID token's amr; empty: not demanded", [])
-    issuer_label: Text = _key('mode "gateway": what an authenticator app shows', "", example="Example Lab")
+    issuer_label: Text = _key(
+        'for mode "gateway" of a later version: what an authenticator app shows', "", example="Example Lab"
+    )
 
 
 class Session(Table):
@@ -187,7 +191,7 @@ class Identity(Table):
 class Health(Table):
     """How hubs are watched."""
 
-    interval: Duration = _key("between two probes of a hub", "5s")
+    interval: Duration = _key("between two probes of a hub that is well; else every second", "5s")
     timeout: Duration = _key("for the answer to a probe", "3s")
     rise: Count = _key("good probes in a row until a hub is up again", 2)
     fall: Count = _key("bad ones until it is down", 3)
@@ -237,7 +241,7 @@ class Hub(Table):
     certificate: ExistingFile | None = _key("mutual TLS: PEM file with our certificate", None, example="hub-client.pem")
     key: ExistingFile | None = _key("mutual TLS: PEM file with its key", None, example="hub-client-key.pem")
     api_token: Secret | None = _key(
-        "a service's token at the hub (scopes list:users, read:servers): makes placement know who runs where",
+        "a service's token at the hub (scopes list:users, read:servers); read by a later version, which places by it",
         None,
         example=_secret_ref("HTC01_TOKEN"),
     )

@@ -14,6 +14,7 @@ a thousand writes a second for seven weeks, or thirty for four years. Rotating `
 from __future__ import annotations
 
 import json
+import logging
 import os
 from collections.abc import Mapping, Sequence
 from typing import TypeAlias
@@ -23,6 +24,8 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from hubgate.core.keyring import Keyring
 from hubgate.errors import StoreFault
+
+log = logging.getLogger(__name__)
 
 JSON: TypeAlias = Mapping[str, "JSON"] | Sequence["JSON"] | str | int | float | bool | None
 """What a record may hold (nested mappings are dicts, sequences lists or tuples; tuples come back as lists)."""
@@ -39,7 +42,7 @@ class UnknownKey(StoreFault):
 
 
 class Tampered(StoreFault):
-    """What is there was not put there by hubgate. To be taken for no record, and worth a line in the audit log."""
+    """What is there was not put there by hubgate. To be taken for no record; it is in the log."""
 
 
 class Sealer:
@@ -70,6 +73,10 @@ class Sealer:
 
     def open(self, key: str, sealed: bytes) -> dict[str, JSON]:
         """The record that was sealed for this key. Raises UnknownKey or Tampered."""
+        if not sealed:
+            raise Tampered(
+                "store_tampered", f"There is no {self._purpose} record.", evidence={"purpose": self._purpose}
+            )
         if len(sealed) < _HEAD_LENGTH + _TAG_LENGTH:
             raise self._tampered("shorter than any sealed record")
         if sealed[:1] != _VERSION:
@@ -104,6 +111,8 @@ class Sealer:
         return _VERSION + key_id + len(purpose).to_bytes(2) + purpose + key.encode("utf-8", "surrogatepass")
 
     def _tampered(self, why: str) -> Tampered:
+        # Whoever opens a record takes it for none and goes on: this is where operators hear of it.
+        log.warning("store_tampered", extra={"purpose": self._purpose, "why": why})
         return Tampered(
             "store_tampered",
             f"A {self._purpose} record in the store wasn't written by hubgate under this key: {why}. "

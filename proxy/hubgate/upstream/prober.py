@@ -21,16 +21,18 @@ from typing import Any, Self
 import aiohttp
 from yarl import URL
 
-from hubgate.core.health import Observation
+from hubgate.core.health import Condition, Observation
 from hubgate.core.site import Upstream
 from hubgate.upstream.registry import Registry, UpstreamState
 
 _PROXY_HEALTH = "/_chp_healthz"
+_WHILE_UNSURE = 1.0  # seconds between looks at a hub that isn't well, or may be about to change: people wait
 _JITTER = 0.2  # of the interval, around it
 
 
 class Prober:
-    """Probes every hub of `registry` while entered. `interval`, `timeout`: seconds.
+    """Probes every hub of `registry` while entered. `interval`, `timeout`: seconds; a hub that isn't well, or whose
+    last probes contradict what is known of it, is looked at every second.
 
     `tls`: what to trust and to show when a hub is reached by https. `clock`: seconds since the epoch. `chance`: numbers
     from 0 to 1, so that the probes of several hubs and gateways drift apart.
@@ -86,7 +88,9 @@ class Prober:
                 asyncio.get_running_loop().call_exception_handler(
                     {"message": f"the probe of {state.upstream.name} failed in itself", "exception": error}
                 )
-            await asyncio.sleep(self._interval * (1 - _JITTER / 2 + _JITTER * self._chance()))
+            settled = state.health.condition is Condition.UP and not state.health.streak
+            pause = self._interval if settled else min(self._interval, _WHILE_UNSURE)
+            await asyncio.sleep(pause * (1 - _JITTER / 2 + _JITTER * self._chance()))
 
     async def _look(
         self, session: aiohttp.ClientSession, state: UpstreamState[Any], tls: ssl.SSLContext | None

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import Generic, Literal, TypeVar
 
 from hubgate.core.balancer import Candidate
-from hubgate.core.health import Condition, Health, Observation, observe, unknown
+from hubgate.core.health import Health, Observation, observe, unknown
 from hubgate.core.site import Pool, Site, Upstream
 
 T = TypeVar("T")
@@ -94,8 +94,8 @@ class Registry(Generic[T]):
                 self._on_change(state, before)
 
     def pool_state(self, pool: Pool) -> Literal["up", "degraded", "down"]:
-        """How a pool is, as the landing page says it: down means that nothing in it answers."""
-        conditions = {candidate.condition for candidate in self.candidates(pool)}
-        if conditions == {Condition.UP}:
-            return "up"
-        return "down" if conditions <= {Condition.DOWN} else "degraded"
+        """How a pool is, as the landing page says it: down means that none of its hubs answers, notebooks or not."""
+        serving = [candidate.serves_hub for candidate in self.candidates(pool)]
+        if not any(serving):
+            return "down"
+        return "up" if all(serving) else "degraded"

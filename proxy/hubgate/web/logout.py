@@ -167,6 +167,8 @@ class LogoutPages:
     async def receipt(self, request: web.Request) -> web.StreamResponse:
         """GET: what was ended. The facts come from the address; they are told, and nothing hangs on them."""
         visit = visit_of(request)
+        if visit.live is not None:
+            return self._pages.redirect("/")  # "you are logged out" would not be true
         pools = request.query.getall("pool", ())
         closed = request.query.get("closed", "")
         return self._pages.receipt(
