@@ -148,3 +148,18 @@ async def test_chromium_shows_a_page(chromium: Browser) -> None:
     page = await chromium.new_page()
     await page.goto("data:text/html,<title>hello</title>")
     assert await page.title() == "hello"
+
+
+def test_a_hub_that_is_asked_to_end_takes_its_proxy_with_it(
+    tmp_path: Path, hub_environment: Callable[..., hubs.HubEnvironment]
+) -> None:
+    """By itself, as when its parent was killed and nobody sweeps up."""
+    hub = hubs.Hub(hub_environment(), tmp_path, name="h", path="/h/", gateway_url="http://127.0.0.1:9")
+    hub.start()
+    hub.ready()
+    family = descendants(hub.pid)
+    hub.send(signal.SIGTERM)
+    with pytest.raises(OperatorFault, match="ended by itself"):
+        hub.wait_until(lambda: False, timeout=60)
+    assert family
+    assert not family & descendants(1)

