@@ -51,12 +51,14 @@ format: $(VENV)/.dev
 test: lint
 	$(BIN)/coverage run -m pytest -q tests/core
 	$(BIN)/coverage report
+	@$(BIN)/python -m hubgate.ops.demo.prepare
 	$(PYTEST) -m "not nightly" --ignore=tests/core $(ARGS)
 
 test-quick: $(VENV)/.dev
 	$(PYTEST) -q --numprocesses auto --hypothesis-profile quick $(ARGS)
 
 test-nightly: $(VENV)/.dev
+	@$(BIN)/python -m hubgate.ops.demo.prepare
 	$(PYTEST) -m nightly $(ARGS)
 
 clean:
