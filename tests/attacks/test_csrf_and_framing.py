@@ -195,8 +195,8 @@ async def test_a_script_never_reads_the_token(at) -> None:
     targets += [path.encode() for path in own_paths(at)]
     readable = 0
     for target in dict.fromkeys(targets):
-        for method in (b"GET", b"HEAD", b"POST", b"PUT", b"OPTIONS", b"DELETE"):
-            for mode in FETCHES:
+        for method in (b"GET", b"HEAD", b"POST", b"DELETE"):
+            for mode in FETCHES if method == b"GET" else FETCHES[:1]:
                 for accept in (b"text/html", b"*/*"):
                     reply = await at.ask(
                         *(target, b"Sec-Fetch-Mode: " + mode, b"Sec-Fetch-Site: same-origin", b"Accept: " + accept),
@@ -271,8 +271,8 @@ async def test_the_headers_of_every_page_that_there_is(at) -> None:
     assert {"/", "/_hubgate/logout", "/_hubgate/callback", "/_hubgate/jwks.json"} <= set(paths)
     for path in paths:
         for query in ("", "?next=/htc/", "?code=x&state=y", "?error=access_denied&state=y"):
-            for user in ("alice", "bob", ""):
-                for method in (b"GET", b"HEAD", b"POST", b"PUT", b"OPTIONS", b"TRACE"):
+            for user in ("alice", ""):
+                for method in (b"GET",) if query else (b"GET", b"HEAD", b"POST", b"PUT", b"OPTIONS", b"TRACE"):
                     for accept in (b"text/html", b"application/json"):
                         fields = (
                             b"Accept: " + accept,

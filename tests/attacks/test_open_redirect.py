@@ -179,9 +179,11 @@ async def test_next_of_the_login_leads_nobody_away_who_has_a_session(at) -> None
     own = at.netloc.decode()
     for vector in vectors(at):
         for value in encoded(vector):
-            for query in (b"next=" + value, b"next=" + value + b"&next=/htc/", b"next=/&next=" + value):
-                reply = await at.ask(b"/_hubgate/login?" + query, user="alice")
-                assert destination(location_of(reply), own) == own, (vector, reply)
+            reply = await at.ask(b"/_hubgate/login?next=" + value, user="alice")
+            assert destination(location_of(reply), own) == own, (vector, reply)
+        for query in (b"next=" + value + b"&next=/htc/", b"next=/&next=" + value):
+            reply = await at.ask(b"/_hubgate/login?" + query, user="alice")
+            assert destination(location_of(reply), own) == own, (vector, reply)
     for vector, expected in STAYING.items():
         value = quote(vector.replace("{host}", own), safe="").encode()
         assert location_of(await at.ask(b"/_hubgate/login?next=" + value, user="alice")) == expected
@@ -268,7 +270,7 @@ async def test_log_out_and_its_receipt_take_no_address(at) -> None:
         "closed",
         "ended",
     ):
-        for vector in vectors(at)[::7]:
+        for vector in vectors(at)[::19]:
             for value in encoded(vector)[:1]:
                 query = name.encode() + b"=" + value
                 receipt = await at.ask(b"/_hubgate/logged-out?" + query)
@@ -293,10 +295,10 @@ async def test_pages_of_odd_addresses_link_to_this_site_alone(at) -> None:
     own = at.netloc.decode()
     for vector in vectors(at):
         path = quote_from_bytes(vector.encode("utf-8", "surrogatepass"), safe="/\\:@?&=;,.!$'()*+<>\"|^{}[]~").encode()
-        for target in (path, b"/" + path, b"/nowhere?" + path, b"/htc/" + path, b"/hpc/hub/?" + path):
+        for index, target in enumerate((path, b"/" + path, b"/nowhere?" + path, b"/htc/" + path, b"/hpc/hub/?" + path)):
             if len(target) > 15_000:
                 continue
-            for user in ("alice", ""):
+            for user in ("alice", "")[index % 2 :]:
                 replies = await at.told(at.request(target, b"Accept: text/html", user=user))
                 at.received()
                 (reply,) = replies
@@ -373,8 +375,8 @@ async def test_a_handover_goes_to_hosts_of_the_site_alone(two_hosts) -> None:
 async def test_pages_of_the_portal_asked_for_elsewhere_lead_to_the_portal(two_hosts) -> None:
     at, there = two_hosts
     for page in (b"logout", b"callback", b"logged-out"):
-        for vector in vectors(at):
-            for value in encoded(vector):
+        for vector in vectors(at)[:: 1 if page == b"logout" else 5]:
+            for value in encoded(vector)[1:]:
                 reply = await at.ask(b"/_hubgate/" + page + b"?next=" + value, host=there)
                 assert reply.status == 307, reply
                 assert location_of(reply).startswith(at.site.url + "/_hubgate/")

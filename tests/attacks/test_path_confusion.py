@@ -140,12 +140,12 @@ async def test_no_spelling_of_a_path_leads_elsewhere(at, user) -> None:
 
 async def test_without_a_session_no_spelling_reaches_a_hub(at) -> None:
     for path in PATHS:
-        for fields in ((b"Accept: text/html",), ()):
-            replies = await at.told(at.request(path.encode("latin-1", "replace"), *fields))
-            assert len(replies) == 1, path
-            assert replies[0].status in {302, 303, 307, 400, 401, 404, 200}, (path, replies)
-            if replies[0].status == 200:
-                assert place(path.partition("?")[0]) == "portal"
+        fields = (b"Accept: text/html",) if len(path) % 2 else ()
+        replies = await at.told(at.request(path.encode("latin-1", "replace"), *fields))
+        assert len(replies) == 1, path
+        assert replies[0].status in {302, 303, 307, 400, 401, 404, 200}, (path, replies)
+        if replies[0].status == 200:
+            assert place(path.partition("?")[0]) == "portal"
     assert at.received() == []
 
 

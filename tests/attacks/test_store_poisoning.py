@@ -70,8 +70,9 @@ async def vault():
         yield Vault(at)
 
 
-async def visits(vault: Vault) -> dict[str, int]:
-    """Everybody asks for everything; whoever the hubs hear of is the one whose cookie it is."""
+async def visits(vault: Vault, *ways: tuple[bytes, ...]) -> dict[str, int]:
+    """Everybody asks for everything; whoever the hubs hear of is the one whose cookie it is. `ways`: how they ask."""
+    ways = ways or ((),)
     at = vault.at
     host = f"localhost:{at.port}".encode()
     statuses = {}
@@ -80,9 +81,7 @@ async def visits(vault: Vault) -> dict[str, int]:
         ("alice", b"/", None),
     ):
         vault.forget()
-        for fields in ((), NAVIGATES, HANDSHAKE):
-            if fields == HANDSHAKE and path == b"/":
-                continue
+        for fields in ways if path != b"/" else ((),):
             (reply,) = await at.told(at.request(path, *fields, user=user, host=place) + b"\n" * (fields is HANDSHAKE))
             assert reply.status in {101, 200, 302, 401, 503}, (user, path, reply)
             expected = user.partition(" ")[0]
@@ -98,8 +97,9 @@ KINDS = ("session", "alias", "login", "handover", "binding", "sticky", "username
 
 
 async def test_records_that_are_swapped_open_nothing(vault) -> None:
-    honest = await visits(vault)
+    honest = await visits(vault, (), NAVIGATES, HANDSHAKE)
     assert set(honest.values()) <= {101, 200}
+    honest = await visits(vault)
     assert {kind for kind in KINDS if vault.keys(kind)} == set(KINDS), sorted(vault.entries)
     everything = [vault.keys(kind) for kind in KINDS]
     opened = 0
@@ -144,11 +144,11 @@ def spoiled(value: bytes) -> dict[str, bytes | set[str]]:
 
 async def test_records_that_are_bent_open_nothing_and_the_others_go_on(vault) -> None:
     for kind in ("session", "alias", "binding", "sticky"):
-        for key in vault.keys(kind)[:2]:
+        for key in vault.keys(kind)[:1]:
             honest = vault.honest[key]
             for what, value in spoiled(honest if isinstance(honest, bytes) else b"\x01" + b"x" * 60).items():
                 vault.entries[key].value = value
-                statuses = await visits(vault)
+                statuses = await visits(vault, NAVIGATES, HANDSHAKE)
                 if kind in {"session", "alias"}:
                     assert set(statuses.values()) & {302, 401, 503}, (key, what)
                 assert set(statuses.values()) & {101, 200}, (key, what)
