@@ -91,9 +91,10 @@ MALFORMED = {
 async def test_a_malformed_handshake_reaches_no_hub_as_one(request_: bytes) -> None:
     async with RawUpstream(saying(switched())) as hub, gate(hub) as door:
         client = await door.client()
-        await client.send(request_)
+        await client.send(request_ + get("/next"))
         reply = await client.reply()
         assert reply.status in {400, 502}
+        assert await client.rest() == b""  # where it ends is in doubt: nothing is read behind it
         assert not door.tunnels
         assert b"websocket" not in hub.received
         assert not [one for one in requests_in(hub.received) if b"smuggled" in one.line]

@@ -89,7 +89,7 @@ async def test_a_slow_reader_that_goes_on_gets_everything() -> None:
         assert await door.outcome() == Answer(200, sent=len(body), keep_alive=True)
 
 
-@pytest.mark.parametrize("size", [200_000, 600_000], ids=["in one piece", "in many"])
+@pytest.mark.parametrize("size", [60_000, 600_000], ids=["in one piece", "in many"])
 async def test_a_reader_that_leaves_late_does_not_take_the_hubs_connection_with_it(size: int) -> None:
     """Its answer is complete as far as the hub is concerned, and another one's request is on that connection."""
 
@@ -103,11 +103,14 @@ async def test_a_reader_that_leaves_late_does_not_take_the_hubs_connection_with_
 
     async with RawUpstream(script) as hub, gate(hub, send_buffer=8192) as door:
         slow = await door.client(receive_buffer=4096)
-        await slow.send(get("/large"))
+        count = 3 if size < 65_536 else 1  # so that more than 64 KiB wait in the end: the mark of a transport's buffer
+        await slow.send(get("/large") * count)
         await slow.until(b"\r\n\r\n")
         async with asyncio.timeout(10):
-            while not door.pool.waiting:  # until the hub's part is over, and ours is not
-                await slow.exactly(4096)
+            # Until the hub's part is over, and ours is not.
+            while not door.pool.waiting or hub.received.count(b"/large") < min(count, 2):
+                if count == 1:
+                    await slow.exactly(4096)
                 await asyncio.sleep(0)
         other = await door.client()
         await other.send(get("/other"))
