@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hubgate.core.site import Site
+from hubgate.core.site import Pool, Site
 from tests.core.strategies import PORTAL, SITE, pool
 
 
@@ -44,3 +44,9 @@ def test_a_pool_admits_its_groups(groups: tuple[str, ...], admitted: bool) -> No
 @given(st.lists(st.text()).map(tuple))
 def test_a_pool_without_groups_admits_everyone(groups: tuple[str, ...]) -> None:
     assert SITE.pools[0].admits(groups)
+
+
+def test_each_pool_has_a_sticky_cookie_of_its_own() -> None:
+    htc, hpc = Pool("htc", "/htc/", ()), Pool("hpc", "/hpc/", ())
+    site = Site("https://jupyter.example.org", (htc, hpc))
+    assert [site.sticky_cookie(pool) for pool in site.pools] == ["__Host-hubgate-at-htc", "__Host-hubgate-at-hpc"]

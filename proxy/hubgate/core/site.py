@@ -104,3 +104,7 @@ class Site:
     def cookie_named(self, purpose: str) -> str:
         """The full name of one of our other cookies, e.g. `login`, `at-htc`."""
         return f"{self.cookie}-{purpose}"
+
+    def sticky_cookie(self, pool: Pool) -> str:
+        """The full name of the cookie that binds a browser to one of the pool's hubs."""
+        return self.cookie_named(f"at-{pool.name}")

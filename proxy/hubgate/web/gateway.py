@@ -208,7 +208,7 @@ class Gateway:
     async def _hub_for(self, visit: Visit, live: LiveSession, route: PoolRoute) -> Bound | Unavailable:
         bound = live.bound.get(route.pool.name)
         if bound is None:
-            cookie = visit.cookies.get(self.site.cookie_named(f"at-{route.pool.name}"), "")
+            cookie = visit.cookies.get(self.site.sticky_cookie(route.pool), "")
             found = await self.bindings.bind(live, route.pool, cookie, route.zone)
             if isinstance(found, Unavailable):
                 return found
@@ -241,7 +241,7 @@ class Gateway:
 
     def _sticky(self, visit: Visit, pool: Pool, bound: Bound) -> bytes:
         """The Set-Cookie line that binds this browser; empty when the browser has it already."""
-        name = self.site.cookie_named(f"at-{pool.name}")
+        name = self.site.sticky_cookie(pool)
         if visit.cookies.get(name) == bound.cookie:
             return b""
         return (

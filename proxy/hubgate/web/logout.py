@@ -45,7 +45,7 @@ def left_behind(site: Site, pools: Iterable[Pool], username: str) -> list[str]:
     """Set-Cookie values that remove what a person leaves in a browser: the sticky cookies of pools, and their hubs'."""
     lines = []
     for pool in pools:
-        lines.append(expire_cookie(site.cookie_named(f"at-{pool.name}"), secure=site.secure))
+        lines.append(expire_cookie(site.sticky_cookie(pool), secure=site.secure))
         lines.extend(hub_cookie_expiries(pool.path, username, secure=site.secure))
     return lines
 
@@ -101,7 +101,7 @@ class LogoutPages:
         connections = self._live.open_tunnels(live.key)
         await self._sessions.end(live.key, session.identity)
         self._live.forget(live.key)
-        sticky = (visit.cookies.get(self._site.cookie_named(f"at-{pool.name}")) for pool in self._site.pools)
+        sticky = (visit.cookies.get(self._site.sticky_cookie(pool)) for pool in self._site.pools)
         await self._bindings.release([cookie for cookie in sticky if cookie])
         ended = bool(session.refresh_token) and await self._provider.end_session(session.refresh_token)
         self._audit.event(

@@ -65,9 +65,7 @@ class PortalPages:
         if pool is None or not pool.admits(session.identity.groups) or self._site.pool_host(pool) != visit.host:
             raise ClientFault("group_missing", status=403)
         after = safe_next(form.get("next"), own_hosts=(visit.host,))
-        if not await self._bindings.may_move(
-            visit.live, pool, visit.cookies.get(self._site.cookie_named(f"at-{pool.name}"), "")
-        ):
+        if not await self._bindings.may_move(visit.live, pool, visit.cookies.get(self._site.sticky_cookie(pool), "")):
             return self._pages.redirect(after)  # the hub is back, or the grace time isn't over: that page says which
         chosen = await self._bindings.move(visit.live, pool)
         if isinstance(chosen, Unavailable):
