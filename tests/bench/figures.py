@@ -22,7 +22,7 @@ Verdict = Literal["aim reached", "reached", "MISSED", "stated", "not measured"]
 
 @dataclass(frozen=True, slots=True)
 class Goal:
-    """`must` is the limit and `aim` what we want, in `unit`; None for what is only stated. `at_least`: more is better."""
+    """`must` is the limit and `aim` what we want, in `unit`; None for what is only stated. `at_least`: more is good."""
 
     title: str
     unit: str
