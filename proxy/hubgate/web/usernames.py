@@ -28,24 +28,26 @@ class Usernames:
         """Return if the name is this person's, from now on at the latest. ClientFault `username_taken`, 403, if not."""
         key = _key(identity.username)
         owner = user_key(identity)
-        sealed = self._sealer.seal(key, {"owner": owner})
-        while not await self._store.add(key, sealed, ttl=_LIFETIME):
+        kept = False
+        while not kept:  # else it expired, was released or was claimed this very moment
+            # Most people were here before: looking first makes that two commands instead of three.
             present = await self._store.get(key)
+            holder = None if present is None else self._owner(key, present)
             if present is None:
-                continue  # it expired or was released this very moment
-            if self._owner(key, present) not in {owner, None}:
-                break
-            # Sealed anew at each login: the record would outlive the secret that it was sealed with.
-            if await self._store.replace(key, present, sealed, ttl=_LIFETIME):
-                return
-        else:
-            return
-        raise ClientFault(
-            "username_taken",
-            f"the username {identity.username!r} belongs to another subject",
-            status=403,
-            evidence={"username": identity.username, "subject": identity.subject},
-        )
+                kept = await self._store.add(key, self._sealer.seal(key, {"owner": owner}), ttl=_LIFETIME)
+            elif holder not in {owner, None}:
+                raise ClientFault(
+                    "username_taken",
+                    f"the username {identity.username!r} belongs to another subject",
+                    status=403,
+                    evidence={"username": identity.username, "subject": identity.subject},
+                )
+            elif holder == owner and self._sealer.is_current(present):
+                kept = await self._store.touch(key, ttl=_LIFETIME)
+            else:
+                # Sealed anew: the record would outlive the secret that it was sealed with.
+                sealed = self._sealer.seal(key, {"owner": owner})
+                kept = await self._store.replace(key, present, sealed, ttl=_LIFETIME)
 
     def _owner(self, key: str, sealed: bytes) -> str | None:
         """Whose record this is; None: nobody's, hubgate didn't write it."""
