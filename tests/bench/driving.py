@@ -10,7 +10,7 @@ import asyncio
 import dataclasses
 import json
 import sys
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -85,7 +85,7 @@ class Driver:
             yield
 
     @asynccontextmanager
-    async def _opened(self, plan: Plan) -> AsyncIterator[Callable[[], Any]]:
+    async def _opened(self, plan: Plan) -> AsyncIterator[Callable[[], Awaitable[Outcome]]]:
         limit = plan.seconds + _GRACE
 
         async def go() -> Outcome:
