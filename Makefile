@@ -8,13 +8,15 @@ PYTEST := $(BIN)/python -m pytest
 SOURCES := proxy hub tests
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-quick test-nightly lint format clean clean-all
+.PHONY: help demo test test-quick test-nightly bench bench-quick lint format clean clean-all
 
 help:
 	@echo "make demo          hubs, Keycloak, Redis and the gateway on this machine; Ctrl-C ends all"
 	@echo "make test          every test, with real parts (ALLOW_MISSING=keycloak,chromium leaves some out)"
 	@echo "make test-quick    what needs no service, without attacks and large transfers; under a minute"
 	@echo "make test-nightly  what takes too long for every change"
+	@echo "make bench         what a request costs beside nginx, haproxy, Apache, …; a quarter of an hour; writes docs/performance.md"
+	@echo "make bench-quick   the gateway against nginx; in make test, too"
 	@echo "make lint          ruff, mypy, import contracts"
 	@echo "make format        let ruff lay out the code"
 	@echo "make clean         remove what tests and builds left; clean-all: environments and downloads, too"
@@ -33,6 +35,9 @@ $(VENV)/.demo: pyproject.toml
 
 $(VENV)/.dev: pyproject.toml
 	$(call install,dev)
+
+$(VENV)/.bench: pyproject.toml
+	$(call install,bench)
 
 demo: $(VENV)/.demo
 	@$(BIN)/hubgate demo $(ARGS)
@@ -60,6 +65,13 @@ test-quick: $(VENV)/.dev
 test-nightly: $(VENV)/.dev
 	@$(BIN)/python -m hubgate.ops.demo.prepare
 	$(PYTEST) -m nightly $(ARGS)
+
+# make bench ARGS="get ws" measures these scenes alone, and leaves docs/ as it is.
+bench: $(VENV)/.bench
+	$(BIN)/python -m tests.bench $(ARGS)
+
+bench-quick: $(VENV)/.dev
+	$(BIN)/python -m tests.bench --quick
 
 clean:
 	rm -rf build dist .coverage .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache .cache/demo .cache/logs

@@ -61,6 +61,8 @@ GOALS: dict[str, Goal] = {
     "tls-ws": Goal("TLS, CPU per WebSocket message of 100 B, 50 sockets: nginx with TLS", "×", 1.3, 1.1),
     "tls-down": Goal("TLS, 256 MiB down, throughput: nginx with TLS", "×", 0.8, 0.95, True),
     "tls-up": Goal("TLS, 256 MiB up, throughput: nginx with TLS", "×", 0.8, 0.95, True),
+    "tls-down-growth": Goal("TLS, 256 MiB down: the process grows by", "MiB"),
+    "tls-up-growth": Goal("TLS, 256 MiB up: the process grows by", "MiB"),
     "login": Goal("CPU per complete login, without the provider's", "ms", 4, 2),
     "start-up": Goal("Start-up to ready, Redis and provider up", "s", 1.0, 0.5),
     "scale-beside": Goal("CPU per request beside 10 000 idle WebSockets and 20 000 sessions: alone", "×", 1.2),

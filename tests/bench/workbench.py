@@ -5,7 +5,7 @@ first asked for and checked before it is measured.
 from __future__ import annotations
 
 import resource
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,13 +16,16 @@ from hubgate.ops.demo.redis import RedisServer
 from tests.bench import gateways, peers
 from tests.bench.backend import BASE, HUB_COOKIES, Backend
 from tests.bench.driving import Cost, Driver
+from tests.bench.figures import Figure
 from tests.bench.load import Fault, Plan
-from tests.bench.measure import Spread, interleaved
+from tests.bench.measure import Spread, interleaved, ratios
 from tests.bench.targets import Target, Unfit, check
 from tests.kit.background import Background
 from tests.kit.certificates import Authority, Issued
 from tests.kit.embedded import EmbeddedProvider
 from tests.kit.running import Gateways, RunningGateway
+
+MIB = 1 << 20
 
 
 @dataclass
@@ -30,7 +33,7 @@ class Bench:
     """`rounds`: how often everything is measured. `folder`: for files and logs, gone afterwards.
 
     `running` and `redis`: gateways and their Redis servers by name. `absent`: why somebody isn't compared.
-    `costs`: what was found on the way, by kind of work and name of the target, in `unit`s, for the report.
+    `costs`: what was found on the way, by kind of work (with its unit) and name of the target, for the report.
     """
 
     folder: Path
@@ -55,6 +58,14 @@ class Bench:
         `Unfit` for one that answers wrongly.
         """
         return [target for name in names if (target := await self._target(name)) is not None]
+
+    async def needed(self, *names: str) -> list[Target]:
+        """All of these. `Absent` when one can't be had here, else as `field`."""
+        targets = await self.field(*names)
+        for name in names:
+            if name in self.absent:
+                raise peers.Absent(self.absent[name])
+        return targets
 
     async def _target(self, name: str) -> Target | None:
         if name in self.absent:
@@ -81,8 +92,8 @@ class Bench:
         rounds: int = 0,
         unit: float = 1e-6,
     ) -> dict[str, list[Cost]]:
-        """What this plan costs each of the targets, round by round. `kind`: for the report's table of costs, where the
-        CPU time of each request, message or byte stands in `unit` (seconds).
+        """What this plan costs each of the targets, round by round. `kind`: a title in the report's table of
+        costs, where the CPU time of each request, message or byte stands in `unit` (seconds).
         """
         by_name = {target.name: target for target in targets}
 
@@ -94,9 +105,31 @@ class Bench:
 
         with self.progress.step(kind, f"measuring {', '.join(by_name)}", "measured"):
             costs = await interleaved(list(by_name), once, rounds=rounds or self.rounds)
-        found = {name: Spread.of([cost.each / unit for cost in each]) for name, each in costs.items()}
-        self.costs.setdefault(kind, {}).update(found)
+        self.record(kind, {name: [cost.each / unit for cost in found] for name, found in costs.items()})
         return costs
+
+    def record(self, kind: str, found: Mapping[str, Sequence[float]]) -> None:
+        """Something for the report's table of costs: what was found, by name of the target, round by round."""
+        self.costs.setdefault(kind, {}).update({name: Spread.of(values) for name, values in found.items()})
+
+    def compared(
+        self,
+        key: str,
+        costs: Mapping[str, Sequence[Cost]],
+        ours: str,
+        theirs: str,
+        of: Callable[[Cost], float],
+        note: str = "",
+    ) -> Figure:
+        """The figure `key`: `of` one target's costs divided by that of another's, round by round."""
+        if theirs not in costs:
+            return Figure(key, [], self.absent[theirs])
+        return Figure(key, ratios(list(map(of, costs[ours])), list(map(of, costs[theirs]))), note)
+
+    @property
+    def direct(self) -> Target:
+        """The backend without anybody before it."""
+        return Target("backend", "the backend, asked directly", self.backend.port, self.backend.pid)
 
     def ends(self, child: Child) -> None:
         """This child ends with the bench."""

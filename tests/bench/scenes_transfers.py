@@ -1,0 +1,45 @@
+"""How fast do large files pass, and what do they leave behind in memory?"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from tests.bench.backend import BASE, BIG
+from tests.bench.figures import Figure, scene
+from tests.bench.load import Kind, Plan
+from tests.bench.targets import Target
+from tests.bench.workbench import MIB, Bench
+
+_MILLISECONDS = 1e-3 / BIG
+
+
+def transfer(kind: Kind) -> Callable[[Target], Plan]:
+    """256 MiB `down` or `up`, on a notebook server's path."""
+
+    def plan(target: Target) -> Plan:
+        method, name = ("GET", "big") if kind == "down" else ("PUT", "upload")
+        return Plan(kind, target.port, target.head(f"{BASE}user/somebody/files/{name}", method), ca=target.ca)
+
+    return plan
+
+
+async def compared(bench: Bench, kind: Kind, names: tuple[str, ...], key: str, ours: str, theirs: str) -> list[Figure]:
+    """The figure `key`, and what the transfer leaves behind."""
+    targets = await bench.field(*names)
+    label = f"{'TLS, ' if 'tls' in ours else ''}256 MiB {kind}"
+    costs = await bench.measured(f"{label}, CPU ms", transfer(kind), targets, unit=_MILLISECONDS)
+    rates = {name: [cost.rate / MIB for cost in found] for name, found in costs.items()}
+    bench.record(f"{label}, MiB/s", rates)
+    grown = [cost.growth / MIB for cost in costs[ours]]
+    return [
+        bench.compared(key, costs, ours, theirs, lambda cost: cost.rate),
+        Figure(f"{key}-growth", grown, "peak of the process tree's resident memory during a transfer"),
+    ]
+
+
+@scene("transfers")
+async def plain(bench: Bench) -> list[Figure]:
+    """Plain TCP."""
+    names = ("nginx", "haproxy", "chp", "gateway")
+    down = await compared(bench, "down", names, "down", "gateway", "nginx")
+    return down + await compared(bench, "up", names, "up", "gateway", "nginx")
