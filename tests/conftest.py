@@ -7,6 +7,7 @@ fails the tests that need it, see kit/missing.py.
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 from collections.abc import AsyncIterator, Callable, Iterator
 from functools import cache
@@ -70,6 +71,7 @@ def _parts() -> dict[str, str]:
         "keycloak": _keycloak_found(),
         "jupyterhub": _hubs_found(),
         "chromium": _chromium(),
+        "nginx": shutil.which("nginx") or "MISSING, no nginx on PATH",
     }
 
 

@@ -28,10 +28,10 @@ _GRACE = 10.0  # seconds beyond a plan's own limit
 
 @dataclass(frozen=True, slots=True)
 class Cost:
-    """What a plan cost its target. `cpu`: seconds of its process tree; `growth`: bytes of its memory at the peak."""
+    """What a plan cost its target. `cpu`: seconds of its process tree; `peak`: bytes, the most that was resident."""
 
     cpu: float
-    growth: int
+    peak: int
     outcome: Outcome
 
     @property
@@ -66,11 +66,10 @@ class Driver:
         """
         async with self._opened(plan) as go:
             measure.forget_peak(root)
-            resident = measure.memory(root).rss
             before = measure.tasks(root)
             outcome = await go()
             cpu = measure.spent(before, measure.tasks(root))
-            return Cost(cpu, measure.peak_rss(root) - resident, outcome)
+            return Cost(cpu, measure.peak_rss(root), outcome)
 
     async def outcome(self, plan: Plan) -> Outcome:
         """Has the work done, whoever's account it is on."""
@@ -95,6 +94,8 @@ class Driver:
             await self._ask(json.dumps(dataclasses.asdict(plan)), limit)
             yield go
             await self._ask("release", limit)
+        except Fault:
+            raise  # said by the client, which has closed everything and waits for its next plan
         except BaseException:
             await self._end()  # whatever it is doing, the next plan finds it idle
             raise

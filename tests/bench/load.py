@@ -39,6 +39,7 @@ _KEY = b"dGhlIHNhbXBsZSBub25jZQ=="
 _ACCEPT = accept_of(_KEY)
 _AT_ONCE = 64  # connections that are opened side by side
 _BUFFER = 1 << 20
+_MOST_SAID = 2000  # characters of a fault, which quotes what came
 _DISCARD = getattr(socket, "MSG_TRUNC", 0)  # tcp(7): bytes are counted and not copied, which leaves CPU to the proxy
 
 
@@ -366,7 +367,7 @@ async def _commands() -> None:
             _say(released=True)
         except (Fault, OSError) as fault:
             doing.close()
-            _say(fault=f"{type(fault).__name__}: {fault}")
+            _say(fault=f"{type(fault).__name__}: {fault}"[:_MOST_SAID])
 
 
 async def _expect(lines: asyncio.StreamReader, word: bytes) -> None:

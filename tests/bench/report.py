@@ -89,17 +89,19 @@ class Report:
              _limit(figure.goal, figure.goal.aim), f"**{figure.verdict}**" if figure in self.missed else figure.verdict)
             for figure in self.ordered
         ]  # fmt: skip
-        parts = [
+        notes = [f"- {figure.goal.title}: {figure.note}" for figure in self.ordered if figure.note]
+        who = [f"- `{name}`: {what}" for name, what in self.targets.items()]
+        who += [f"- `{name}` is **missing**: {why}" for name, why in self.absent.items()]
+        parts = (
             f"Measured on {machine.date} with `{self.command}`, {self.rounds} rounds: {machine.cpu}, {machine.cores} "
             f"cores, {machine.kernel}, Python {machine.python}, {libraries}.",
             _table(("figure (ours : theirs)", "median (least to greatest)", "must", "aim", ""), rows),
-            *(f"- {figure.goal.title}: {figure.note}" for figure in self.ordered if figure.note),
+            "\n".join(notes),
             self._costs(),
-            "Who is who:\n",
-            *(f"- `{name}`: {what}" for name, what in self.targets.items()),
-            *(f"- `{name}` is **missing**: {why}" for name, why in self.absent.items()),
-        ]
-        return "\n".join(part if part.startswith("- ") else f"\n{part}\n" for part in parts).strip() + "\n"
+            "Who is who:",
+            "\n".join(who),
+        )
+        return "\n\n".join(part for part in parts if part) + "\n"
 
     def _costs(self) -> str:
         names = [name for name in self.targets if any(name in found for found in self.costs.values())]
@@ -107,7 +109,7 @@ class Report:
             (title, *(_number(found[name].median) if name in found else "" for name in names))
             for title, found in self.costs.items()
         ]
-        return _table(("median", *(f"`{name}`" for name in names)), rows)
+        return _table(("median", *(f"`{name}`" for name in names)), rows) if rows else ""
 
     def json(self) -> str:
         """The same for programs, each round's value included."""
