@@ -15,6 +15,7 @@ from importlib.metadata import version
 
 from hubgate.config import Config, ConfigFaults, Fault, load
 from hubgate.errors import OperatorFault, StoreFault
+from hubgate.ops import garbage
 from hubgate.ops.exits import Exit
 
 _ENDS = """exit status:
@@ -86,6 +87,7 @@ def _parser() -> argparse.ArgumentParser:
 
 def _serve(path: str) -> int:
     config = load(path, further=[_store_address])
+    garbage.while_starting()
     from hubgate.ops.server import serve  # noqa: PLC0415 - the other commands answer without loading a web server
 
     return serve(config)

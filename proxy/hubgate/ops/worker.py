@@ -23,6 +23,7 @@ from hubgate.audit import Audit, LineFile
 from hubgate.config import Config
 from hubgate.errors import OperatorFault
 from hubgate.metrics import Metrics
+from hubgate.ops import garbage
 from hubgate.ops.exits import Exit
 from hubgate.ops.listeners import BACKLOG, Doors, spoken
 from hubgate.ops.logs import AccessLog
@@ -122,6 +123,7 @@ async def _serve(config: Config, doors: Doors, orders: Orders, factory: GatewayF
             await Listener(runner, listener, ssl_context=doors.tls, backlog=BACKLOG).start()
         log.info("serving", extra={"listen": spoken(doors.public), "ops": spoken(doors.ops), "pid": os.getpid()})
         orders.started()
+        garbage.while_serving()
         await stop.wait()
         log.info("stopping", extra={"grace": grace, "pid": os.getpid()})
         state.stopping = True

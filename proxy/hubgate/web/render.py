@@ -103,6 +103,9 @@ class Pages:
     the identity provider's (browsers hold the whole chain against `form-action`). Everything is read once, here: for
     a change, make a new one.
 
+    A site's own templates are compiled and tried out here, too. Ours, which the tests have tried, are compiled when
+    they are first shown: all at once, they took an eighth of the gateway's start.
+
     Raises OperatorFault `templates_malformed`, `messages_malformed`, `messages_missing`: at the start, not in front of
     a person.
     """
@@ -139,11 +142,11 @@ class Pages:
             listed=self._listed,
             stylesheets=self._stylesheets,
         )
-        try:
-            self._templates = {name: self._environment.get_template(name) for name in _TEMPLATES}
-            self._rehearse()
-        except Exception as error:  # a site's templates can fail in any way
-            raise OperatorFault("templates_malformed", f"{type(error).__name__}: {error}") from error
+        if override is not None:
+            try:
+                self._rehearse()
+            except Exception as error:  # a site's templates can fail in any way
+                raise OperatorFault("templates_malformed", f"{type(error).__name__}: {error}") from error
 
     # -- pages
 
@@ -341,6 +344,8 @@ class Pages:
 
     def _rehearse(self) -> None:
         """Show every page once, to nobody: what is wrong in a site's own templates comes out now."""
+        for name in _TEMPLATES:
+            self._environment.get_template(name)  # whatever it may need, beyond what is shown below
         nobody = Session("", Identity("", "", "nobody", ""), Proof("", (), 0), created=0.0, last_seen=0.0, csrf="")
         for pool in self._site.pools[:1]:
             self.waiting(
@@ -367,7 +372,7 @@ class Pages:
         """`session`: the page has a form (Log Out at least); `script`: it runs one of our static files."""
         nonce = secrets.token_urlsafe(16) if script else ""
         inline_style = self._inline_style if standalone else ""
-        html = self._templates[template].render(
+        html = self._environment.get_template(template).render(
             facts,
             status=status,
             request_id=request_id,
@@ -419,7 +424,8 @@ def packaged_templates() -> Path:
 
 
 def _environment(folders: Sequence[Path]) -> jinja2.Environment:
-    ours = jinja2.FileSystemLoader(folders[0])
+    # Read now, not when first needed: by then an upgrade may have put others there.
+    ours = jinja2.DictLoader({path.name: path.read_text("utf-8") for path in folders[0].glob("*.html")})
     environment = jinja2.Environment(
         loader=jinja2.ChoiceLoader(
             [*(jinja2.FileSystemLoader(folder) for folder in folders[1:]), ours, jinja2.PrefixLoader({"hubgate": ours})]
