@@ -8,7 +8,7 @@ PYTEST := $(BIN)/python -m pytest
 SOURCES := proxy hub tests
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-quick test-nightly bench bench-quick lint format clean clean-all
+.PHONY: help demo test test-quick test-nightly bench bench-quick soak lint format clean clean-all
 
 help:
 	@echo "make demo          hubs, Keycloak, Redis and the gateway on this machine; Ctrl-C ends all"
@@ -17,6 +17,7 @@ help:
 	@echo "make test-nightly  what takes too long for every change"
 	@echo "make bench         what a request costs beside nginx, haproxy, Apache, …; a quarter of an hour; writes docs/performance.md"
 	@echo "make bench-quick   the gateway against nginx; in make test, too"
+	@echo "make soak          ten minutes of everything at once (SOAK_SECONDS=…, SOAK_SEED=… for others); in make test-nightly, too"
 	@echo "make lint          ruff, mypy, import contracts"
 	@echo "make format        let ruff lay out the code"
 	@echo "make clean         remove what tests and builds left; clean-all: environments and downloads, too"
@@ -72,6 +73,9 @@ bench: $(VENV)/.bench
 
 bench-quick: $(VENV)/.dev
 	$(BIN)/python -m tests.bench --quick
+
+soak: $(VENV)/.dev
+	$(PYTEST) -m "nightly" -s tests/soak $(ARGS)
 
 clean:
 	rm -rf build dist .coverage .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache .cache/demo .cache/logs
