@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import os
 import sys
 import tempfile
 import traceback
@@ -24,6 +23,7 @@ async def _all(folder: Path, names: Sequence[str], rounds: int) -> int:
     if unknown:
         print(f"no scene is called {', '.join(sorted(unknown))}; there are: {', '.join(scenes)}", file=sys.stderr)
         return 2
+    machine = report.Machine.here()
     found: list[figures.Figure] = []
     failed: list[str] = []
     async with standing(folder, rounds=rounds) as bench:
@@ -33,16 +33,18 @@ async def _all(folder: Path, names: Sequence[str], rounds: int) -> int:
             except Exception:  # noqa: BLE001 - whatever it is, what was measured before is worth keeping; see the status
                 failed.append(name)
                 traceback.print_exc()
-        made = _report(bench, found, names)
+        made = _report(bench, machine, found, names)
     _written(made, everything=not names and not failed)
     if failed:
         print(f"not measured, see above: {', '.join(failed)}", file=sys.stderr)
     return 1 if failed or made.missed else 0
 
 
-def _report(bench: Bench, found: Sequence[figures.Figure], names: Sequence[str]) -> report.Report:
+def _report(
+    bench: Bench, machine: report.Machine, found: Sequence[figures.Figure], names: Sequence[str]
+) -> report.Report:
     return report.Report(
-        machine=report.Machine.here(len(os.sched_getaffinity(0))),
+        machine=machine,
         command=" ".join(("make bench", f'ARGS="{" ".join(names)}"')) if names else "make bench",
         rounds=bench.rounds,
         figures=found,

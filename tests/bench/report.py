@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 import datetime
 import json
+import os
 import platform
 import re
 import sys
@@ -34,9 +35,10 @@ _OURS, _THEIRS = "#2a6f97", "#a9b4bd"
 
 @dataclass(frozen=True)
 class Machine:
-    """Where it was measured."""
+    """Where it was measured. `load`: the load average in the minute before, which tells whether others were at it."""
 
     date: str
+    load: float
     cpu: str
     cores: int
     kernel: str
@@ -44,13 +46,14 @@ class Machine:
     libraries: Mapping[str, str]
 
     @classmethod
-    def here(cls, cores: int) -> Machine:
+    def here(cls) -> Machine:
         """This one, now."""
         found = re.search(r"^model name\s*: *(.+)$", Path("/proc/cpuinfo").read_text(), re.MULTILINE)
         return cls(
             date=datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d %H:%M UTC"),
+            load=os.getloadavg()[0],
             cpu=found[1] if found else platform.processor() or platform.machine(),
-            cores=cores,
+            cores=len(os.sched_getaffinity(0)),
             kernel=f"{platform.system()} {platform.release()}",
             python=platform.python_version(),
             libraries={name: version(name) for name in _LIBRARIES},
@@ -94,7 +97,7 @@ class Report:
         who += [f"- `{name}` is **missing**: {why}" for name, why in self.absent.items()]
         parts = (
             f"Measured on {machine.date} with `{self.command}`, {self.rounds} rounds: {machine.cpu}, {machine.cores} "
-            f"cores, {machine.kernel}, Python {machine.python}, {libraries}.",
+            f"cores (load average before: {machine.load:.1f}), {machine.kernel}, Python {machine.python}, {libraries}.",
             _table(("figure (ours : theirs)", "median (least to greatest)", "must", "aim", ""), rows),
             "\n".join(notes),
             self._costs(),

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import statistics
+from collections.abc import Callable, Sequence
 
 import redis
 
@@ -17,7 +18,10 @@ from tests.bench.workbench import Bench
 CONNECTIONS = 64
 REQUESTS = 10_000
 SIZES = {"200": 200, "10k": 10_240}
+_TITLES = {"200": "GET 200 B", "10k": "GET 10 KiB"}
 _SESSION = ("hubgate", "__Host-hubgate")
+_TURN = 400
+_TURNS = 8
 _STEADY_REQUESTS = 150_000
 
 
@@ -49,7 +53,7 @@ async def requests(bench: Bench) -> list[Figure]:
     targets = await bench.field("nginx", "haproxy", "apache", "chp", "oauth2-proxy", "gateway", "gateway-log")
     figures: list[Figure] = []
     for size in SIZES:
-        costs = await bench.measured(f"GET {size} B, CPU µs per request", gets(size), targets)
+        costs = await bench.measured(f"{_TITLES[size]}, CPU µs per request", gets(size), targets)
         figures += [
             bench.compared(
                 f"get-{size}", costs, "gateway", "nginx", each, await _otherwise(bench) if size == "200" else ""
@@ -61,7 +65,9 @@ async def requests(bench: Bench) -> list[Figure]:
             ),
         ]
         late = {name: [cost.outcome.p99 * 1e3 for cost in found] for name, found in costs.items()}
-        bench.record(f"GET {size} B, p99 at {CONNECTIONS} connections, ms", late)
+        bench.record(f"{_TITLES[size]}, p99 at {CONNECTIONS} connections, ms", late)
+        rates = {name: [cost.rate for cost in found] for name, found in costs.items()}
+        bench.record(f"{_TITLES[size]}, requests per second", rates)
         if size == "200":
             figures.append(bench.compared("p99", costs, "gateway", "nginx", lambda cost: cost.outcome.p99))
     return figures
@@ -90,22 +96,32 @@ async def _otherwise(bench: Bench) -> str:
 
 @scene("latency")
 async def latency(bench: Bench) -> list[Figure]:
-    """One connection, one request at a time: what a proxy adds to the backend's own median."""
+    """One connection, one request at a time: what a proxy adds to the backend's own median.
+
+    Tens of microseconds, and the machine's mood changes by as much within a second: so the turns are short, and a
+    value is made of some turns that follow each other.
+    """
     targets = [bench.direct, *await bench.field("nginx", "haproxy", "gateway")]
-    plan = gets(connections=1, count=2_000)
     title = "GET 200 B at one connection, CPU µs per request"
-    costs = await bench.measured(title, plan, targets, rounds=2 * bench.rounds + 1)
-    direct = [cost.outcome.p50 for cost in costs.pop("backend")]
-    added = {
-        name: [cost.outcome.p50 - alone for cost, alone in zip(found, direct, strict=True)]
+    plan = gets(connections=1, count=_TURN)
+    costs = await bench.measured(title, plan, targets, rounds=bench.rounds * _TURNS)
+    medians = {
+        name: [statistics.median(cost.outcome.p50 * 1e6 for cost in turns) for turns in _parts(found, _TURNS)]
         for name, found in costs.items()
     }
-    bench.record("added median latency at one connection, µs", {k: [v * 1e6 for v in vs] for k, vs in added.items()})
+    direct = medians.pop("backend")
+    added = {
+        name: [median - alone for median, alone in zip(found, direct, strict=True)] for name, found in medians.items()
+    }
+    bench.record("added median latency at one connection, µs", added)
     if "nginx" not in added:
         return [Figure("latency", [], bench.absent["nginx"])]
-    alone = Spread.of([value * 1e6 for value in direct]).median
-    note = f"the backend alone answers in {alone:.0f} µs"
+    note = f"the backend alone answers in {statistics.median(direct):.0f} µs"
     return [Figure("latency", ratios(added["gateway"], added["nginx"]), note)]
+
+
+def _parts(costs: Sequence[Cost], size: int) -> list[Sequence[Cost]]:
+    return [costs[at : at + size] for at in range(0, len(costs), size)]
 
 
 @scene("redis")

@@ -11,7 +11,7 @@ from tests.bench.figures import GOALS, Figure, Verdict
 from tests.bench.measure import Spread
 from tests.bench.quick import Judged
 
-MACHINE = report.Machine("2026-01-01", "a CPU", 2, "Linux 6", "3.11", {"uvloop": "0.23"})
+MACHINE = report.Machine("2026-01-01", 0.1, "a CPU", 2, "Linux 6", "3.11", {"uvloop": "0.23"})
 
 
 def made(*found: Figure, **more: object) -> report.Report:
