@@ -6,7 +6,7 @@ It is told what to do by lines of JSON on its standard input, and answers by lin
 
     <- a Plan           -> {"ready": true}       all connections are open, and each has done its thing once
     <- "go"             -> an Outcome            the work is done; everything stays open
-    <- "release"        -> {"released": true}    all is closed
+    <- "release"        -> {"released": true}    nothing was lost meanwhile, and all is closed
 
 so that whoever drives it can look at the proxy's account right before and right after the work, with connections that
 are open and warm. It is a closed loop of raw protocols on uvloop (each connection sends its next request when it has
@@ -94,8 +94,8 @@ class Work:
 class Client(asyncio.Protocol):
     """One connection in a closed loop. A subclass says when an answer is complete (`_done`).
 
-    `opened` is done when the first exchange was; from `go` on each answer is followed by the next request, while some
-    are left.
+    `opened` is done when the first exchange was; `lost`: the other side ended it. From `go` on each answer is followed by
+    the next request, while some are left.
     """
 
     def __init__(self, work: Work, request: bytes) -> None:
@@ -103,6 +103,7 @@ class Client(asyncio.Protocol):
         self._request = request
         self._began = 0.0
         self._transport: asyncio.Transport | None = None
+        self.lost = False
         self.opened: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -111,6 +112,7 @@ class Client(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         if self._transport is not None:  # not by us
+            self.lost = True
             self._fail(f"the connection was closed: {exc!r}")
 
     def close(self) -> None:
@@ -264,6 +266,12 @@ class Loop:
             self._work.over.result()
         return outcome(self._work, time.perf_counter() - began)
 
+    def check(self) -> None:
+        """Raises `Fault` when a connection was lost, while it was idle too."""
+        lost = sum(client.lost for client in self._clients)
+        if lost:
+            raise Fault(f"{lost} of {len(self._clients)} connections were lost")
+
     def close(self) -> None:
         """Ends all connections."""
         for client in self._clients:
@@ -340,6 +348,9 @@ class Transfer:
             raise Fault(f"not an answer of 200: {data[:600]!r}")
         return head + b"\r\n", rest
 
+    def check(self) -> None:
+        """Nothing that `go` has not seen."""
+
     def close(self) -> None:
         """Ends the connection."""
         if self._wire is not None:
@@ -363,6 +374,7 @@ async def _commands() -> None:
                 done = await doing.go()
             _say(**dataclasses.asdict(done))
             await _expect(lines, b"release")
+            doing.check()
             doing.close()
             _say(released=True)
         except (Fault, OSError) as fault:
