@@ -24,6 +24,7 @@ from hubgate.core.cookies import HubCookieTags
 from hubgate.core.headers import HeaderRules
 from hubgate.core.health import Condition, Health
 from hubgate.core.keyring import Keyring
+from hubgate.core.plain import PlainRequests
 from hubgate.core.routing import Router
 from hubgate.errors import HubgateFault
 from hubgate.idp.client import OIDCClient
@@ -32,11 +33,13 @@ from hubgate.metrics import Metrics
 from hubgate.store import open_store
 from hubgate.store.base import Store
 from hubgate.upstream.http import ConnectionPool, Timeouts
+from hubgate.upstream.outbox import Outbox
 from hubgate.upstream.prober import Prober
 from hubgate.upstream.registry import Registry, UpstreamState
 from hubgate.web.affinity import Bindings
 from hubgate.web.disclosure import Disclosure
-from hubgate.web.gateway import AccessLine, Gateway
+from hubgate.web.express import Express
+from hubgate.web.gateway import Gateway
 from hubgate.web.handover import HandoverPages
 from hubgate.web.live import LiveSessions
 from hubgate.web.login import Entry, LoginPages
@@ -44,6 +47,7 @@ from hubgate.web.logout import LogoutPages
 from hubgate.web.portal import PortalPages, own_pages
 from hubgate.web.render import Pages
 from hubgate.web.sessions import Sessions
+from hubgate.web.visit import AccessLine
 
 log = logging.getLogger(__name__)
 
@@ -53,9 +57,11 @@ _ADVICE_PAUSE = 5.0  # seconds until what was away at the start is looked at aga
 
 @dataclass(frozen=True, slots=True)
 class Served:
-    """A gateway that is put together. `front` sees every request and asks `pages` for what is not forwarded."""
+    """A gateway that is put together. `front` sees every request that `shortcut` leaves, and asks `pages` for what is
+    not forwarded."""
 
     front: Gateway
+    shortcut: Express
     pages: web.Application
     live: LiveSessions
     registry: Registry[ConnectionPool]
@@ -95,13 +101,23 @@ async def gateway(
         provider = await stack.enter_async_context(OIDCClient(config.oidc, config.mfa))
         admin = KeycloakAdmin(config.oidc, config.keycloak, config.mfa) if config.keycloak else None
 
+        sessions = Sessions(store, keyring, limits, host=site.host)
+        live = LiveSessions(
+            sessions, store, limits, outage_grace=config.store.outage_grace, on_size=metrics.sessions_cached
+        )
+        told = _condition_logged(metrics)
+
+        def on_condition(state: UpstreamState[ConnectionPool], before: Health) -> None:
+            live.clear_nobody()
+            told(state, before)
+
         timeouts = Timeouts(connect=config.limits.connect_timeout, idle=config.limits.idle_timeout)
         registry: Registry[ConnectionPool] = Registry(
             site,
             rise=config.health.rise,
             fall=config.health.fall,
             connections=lambda upstream: ConnectionPool(upstream, limits=timeouts),
-            on_change=_condition_logged(metrics),
+            on_change=on_condition,
         )
         for state in registry:
             stack.callback(state.connections.close)
@@ -115,10 +131,6 @@ async def gateway(
             )
         )
 
-        sessions = Sessions(store, keyring, limits, host=site.host)
-        live = LiveSessions(
-            sessions, store, limits, outage_grace=config.store.outage_grace, on_size=metrics.sessions_cached
-        )
         await stack.enter_async_context(live.kept())
         bindings = Bindings(
             store,
@@ -187,7 +199,17 @@ async def gateway(
         )
         advice = asyncio.create_task(_advise(store, admin), name="advice at start")
         stack.callback(advice.cancel)
-        yield Served(front, own, live, registry, provider)
+        shortcut = Express(
+            requests=PlainRequests(
+                front.rules, secure=site.secure, behind_proxies=bool(config.gateway.trusted_proxies)
+            ),
+            router=front.router,
+            live=live,
+            trusted=front.trusted,
+            access=access_log,
+            outbox=Outbox(asyncio.get_running_loop()),
+        )
+        yield Served(front, shortcut, own, live, registry, provider)
 
 
 async def _advise(store: Store, admin: KeycloakAdmin | None) -> None:

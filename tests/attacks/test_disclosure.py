@@ -298,7 +298,7 @@ def test_representations_show_no_secret() -> None:
         "handle", Identity("i", "s", "alice"), Proof(), 0.0, 0.0, csrf=secret, id_token=secret, refresh_token=secret
     )
     found = Found("key", session, secret.encode())
-    live = LiveSession(secret, found, 0.0)
+    live = LiveSession(secret, "h", found, 0.0)
     live.bound["htc"] = Bound(Affinity("htc01", 0.0), secret)
     cookies = parse_cookies(f"hubgate={secret}; hubgate-login={secret}; _xsrf={secret}", "hubgate")
     fields = [(b"Host", b"h"), (b"Cookie", secret.encode()), (b"Authorization", b"Bearer " + secret.encode())]

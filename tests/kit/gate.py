@@ -1,9 +1,13 @@
-"""The smallest gateway around the engine: forwards all to one upstream and remembers how each exchange ended."""
+"""The smallest gateway around the engine: forwards all to one upstream and remembers how each exchange ended.
+
+It has the gateway's two ways: a GET without a body is dispatched (`SHORT_WAY`), everything else awaited.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import re
 import socket
 import ssl
 from collections.abc import AsyncIterator
@@ -11,16 +15,25 @@ from dataclasses import dataclass, field
 
 from aiohttp import web
 
+from hubgate.core.plain import LARGEST
 from hubgate.core.site import Upstream
-from hubgate.errors import ClientFault, UpstreamFault
-from hubgate.upstream.http import Aborted, Answer, ConnectionPool, Timeouts, UpstreamRequest, exchange
+from hubgate.errors import ClientFault, HubgateFault, UpstreamFault
+from hubgate.upstream.dispatch import Dispatch
+from hubgate.upstream.http import Aborted, Answer, ConnectionPool, Downstream, Timeouts, UpstreamRequest, exchange
+from hubgate.upstream.outbox import Outbox
 from hubgate.upstream.tunnel import Tunnel
+from hubgate.web.express import PlainClient
+from hubgate.web.listener import BrowserConnection
 from hubgate.web.wire import ClientConnection, FrontRunner, Handler, Listener, front_runner, raw_target, request_framing
 from tests.kit.raw import PATIENCE, Peer, RawUpstream, Reply
 
 _HOP = {"connection", "keep-alive", "content-length", "transfer-encoding", "upgrade", "expect", "te", "trailer"}
 
 Outcome = Answer | BaseException
+
+
+SHORT_WAY = True
+"""Whether gates that are made from now on have one."""
 
 
 @dataclass
@@ -35,6 +48,7 @@ class Gate:
     tunnels: list[Tunnel] = field(default_factory=list)
     clients: list[Peer] = field(default_factory=list)
     tls: ssl.SSLContext | None = None
+    outbox: Outbox = field(default_factory=lambda: Outbox(asyncio.get_running_loop()))
     _ended: asyncio.Event = field(default_factory=asyncio.Event)
 
     async def front(self, request: web.Request, pages: Handler) -> web.StreamResponse:
@@ -55,6 +69,8 @@ class Gate:
             self._ended.set()
 
     async def _forward(self, request: web.Request, client: ClientConnection) -> web.StreamResponse:
+        if (fault := client.take_fault()) is not None:
+            raise fault
         framing = request_framing(request)
         lines = [f"{request.method} {raw_target(request)} HTTP/1.1\r\n".encode()]
         lines += [b"%b: %b\r\n" % pair for pair in request.raw_headers if pair[0].decode().lower() not in _HOP]
@@ -74,6 +90,20 @@ class Gate:
         )
         self.outcomes.append(answer)
         return client.finished(answer)
+
+    def __call__(self, browser: BrowserConnection, data: bytes) -> bool:
+        """The short way."""
+        head = data.removesuffix(b"\r\n\r\n")
+        if _HEAD.fullmatch(head) is None or len(data) - len(head) != 4 or head.startswith(b"GET /pages/"):
+            return False
+        if len(data) > LARGEST or data.count(b"\r\n") > 100:
+            return False
+        names = {line.partition(b":")[0].strip().decode().lower() for line in head.split(b"\r\n")[1:]}
+        if browser.transport is None or not names.isdisjoint(_HOP):
+            return False
+        browser.ride = browser.client = ride = _Ride(self, browser, browser.transport, data)
+        ride.start()
+        return True
 
     def rewrite(self, status: int, lines: list[bytes]) -> list[bytes]:
         """What the gateway's header rules would do: here, nothing but a mark that they were asked."""
@@ -113,6 +143,39 @@ class Gate:
             client.close()
 
 
+_HEAD = re.compile(rb"GET /[!-~]* HTTP/1\.1(\r\n[A-Za-z-]+:[ !-~]*)+")
+
+
+class _Ride(Dispatch):
+    """A dispatched request and how it ended."""
+
+    def __init__(self, gate: Gate, browser: BrowserConnection, transport: asyncio.Transport, data: bytes) -> None:
+        super().__init__(gate.pool, data, transport, gate.rewrite, gate.outbox)
+        self._gate = gate
+        self._browser = browser
+
+    @property
+    def keep_alive(self) -> bool:
+        return not self._browser.retiring
+
+    def client(self) -> Downstream:
+        self._browser.client = client = PlainClient(self._browser)
+        return client
+
+    def answered(self, status: int, sent: int, *, keep_alive: bool) -> None:
+        self._gate.outcomes.append(Answer(status, sent, 0, keep_alive))
+        self._gate._ended.set()
+        self._browser.rested(keep_alive=keep_alive)
+
+    def failed(self, fault: HubgateFault) -> None:
+        if isinstance(fault, Aborted):
+            self._gate.outcomes.append(fault)
+            self._gate._ended.set()
+            self._transport.abort()
+        else:
+            self._browser.explain(self._head, fault)
+
+
 @contextlib.asynccontextmanager
 async def gate(
     upstream: RawUpstream | str,
@@ -144,9 +207,16 @@ async def gate(
     async def front(request: web.Request, own: Handler) -> web.StreamResponse:
         return await made[0].front(request, own)
 
+    class Shortcut:
+        outbox = Outbox(asyncio.get_running_loop())
+
+        def __call__(self, browser: BrowserConnection, data: bytes, /) -> bool:
+            return made[0](browser, data)
+
     runner = await front_runner(
         pages or web.Application(),
         front,
+        shortcut=Shortcut() if SHORT_WAY else None,
         header_timeout=header_timeout,
         keepalive_timeout=keepalive_timeout,
         shutdown_timeout=shutdown_timeout,
@@ -156,7 +226,7 @@ async def gate(
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, send_buffer)  # accepted sockets have it too
     listener = Listener(runner, sock, ssl_context=serving)
     await listener.start()
-    made.append(Gate(pool, runner, listener, sock.getsockname()[1], tls=trusting))
+    made.append(Gate(pool, runner, listener, sock.getsockname()[1], tls=trusting, outbox=Shortcut.outbox))
     try:
         yield made[0]
     finally:

@@ -127,10 +127,10 @@ async def stand(
                 settings,
                 metrics=Metrics(settings.site()),
                 audit=Audit(lines.append),
-                access_log=lambda visit, **line: access.append((visit, line)),
+                access_log=lambda caller, **line: access.append((caller, line)),
             )
         )
-        runner = await front_runner(served.pages, served.front)
+        runner = await front_runner(served.pages, served.front, shortcut=served.shortcut)
         stack.push_async_callback(runner.cleanup)
         await Listener(runner, front).start()
         yield Stand(settings.gateway.public_url, hubs, served, lines, access, provider.issuer, people)

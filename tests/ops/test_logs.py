@@ -8,7 +8,7 @@ import json
 import logging
 import sys
 from collections.abc import Iterator
-from types import SimpleNamespace
+from typing import Any
 
 import pytest
 from aiohttp.http_exceptions import InvalidHeader
@@ -16,6 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hubgate.ops.logs import AccessLog, JsonFormatter, MalformedRequests, configure, scrubbed
+from hubgate.web.clearance import Caller
 
 TOKEN = "eyJhbGciOiJFZERTQSJ9.eyJzdWIiOiJhbGljZSJ9.c2lnbmF0dXJl"
 
@@ -139,18 +140,26 @@ def test_all_logging_of_the_process_takes_this_form(root: logging.Logger) -> Non
     assert events == ["seen", "with words"]
 
 
-def visit(**changes: object) -> SimpleNamespace:
-    usual: dict[str, object] = {
+def note(access: AccessLog, **changes: Any) -> None:
+    """Note a request like any other, but for `changes`."""
+    caller = {
         "address": "192.0.2.7",
         "host": "jupyter.example.org",
-        "path": "/htc/user/alice/lab",
-        "raw": "/htc/user/alice/lab?token=SECRET",
         "user": "alice",
         "pool": "htc",
         "upstream": "htc01",
-        "id": "9d3c-1",
     }
-    return SimpleNamespace(**(usual | changes))
+    line = {
+        "method": "GET",
+        "path": "/htc/user/alice/lab",
+        "status": 200,
+        "sent": 5,
+        "received": 0,
+        "duration": 0.0123,
+        "request_id": "9d3c-1",
+    }
+    who = Caller(**{name: changes.get(name, value) for name, value in caller.items()})
+    access(who, **{name: changes.get(name, value) for name, value in line.items()})
 
 
 class Written:
@@ -170,10 +179,6 @@ class Written:
     @property
     def records(self) -> list[dict[str, object]]:
         return [json.loads(line) for chunk in self.chunks for line in chunk.splitlines()]
-
-
-def note(access: AccessLog, **changes: object) -> None:
-    access(visit(**changes), method="GET", status=200, sent=5, received=0, duration=0.0123)  # type: ignore[arg-type]
 
 
 class TestAccess:
@@ -205,7 +210,7 @@ class TestAccess:
     async def test_what_is_not_known_is_null(self) -> None:
         written = Written()
         access = AccessLog(written)
-        note(access, user=None, pool="", upstream="")
+        note(access, user="", pool="", upstream="")
         access.flush()
         assert [written.records[0][key] for key in ("user", "pool", "upstream")] == [None] * 3
 
@@ -234,10 +239,12 @@ class TestAccess:
     async def test_the_longest_line_fits_a_pipe_too(self) -> None:
         written = Written()
         access = AccessLog(written)
-        access(
-            visit(path="/" + "a" * 20_000, host="h" * 20_000, user="u" * 255),  # type: ignore[arg-type]
+        note(
+            access,
+            path="/" + "a" * 20_000,
+            host="h" * 20_000,
+            user="u" * 255,
             method="M" * 20_000,
-            status=200,
             sent=10**15,
             received=10**15,
             duration=1e6,
@@ -252,14 +259,7 @@ class TestAccess:
 
         async def once() -> None:
             access = AccessLog(written)
-            access(
-                visit(path=path, user=user, host=host),  # type: ignore[arg-type]
-                method=method,
-                status=200,
-                sent=0,
-                received=0,
-                duration=0,
-            )
+            note(access, path=path, user=user, host=host, method=method)
             access.flush()
 
         asyncio.run(once())

@@ -31,10 +31,10 @@ def samples(metrics: Metrics) -> dict[str, float]:
 
 
 def test_requests_are_counted_by_pool_upstream_and_class(metrics: Metrics) -> None:
-    metrics.request("htc", "htc01", 200, 0.2)
-    metrics.request("htc", "htc01", 204, 0.2)
-    metrics.request("htc", "htc02", 502, 0.2)
-    metrics.request("", "", 404, 0.0)
+    metrics.requests("htc", "htc01").note(200, 0.2)
+    metrics.requests("htc", "htc01").note(204, 0.2)
+    metrics.requests("htc", "htc02").note(502, 0.2)
+    metrics.requests("", "").note(404, 0.0)
     now = samples(metrics)
     assert now['hubgate_requests_total{pool="htc",status="2xx",upstream="htc01"}'] == 2
     assert now['hubgate_requests_total{pool="htc",status="5xx",upstream="htc02"}'] == 1
@@ -64,7 +64,7 @@ def test_gauges_go_up_and_down(metrics: Metrics) -> None:
 
 def test_no_name_from_outside_becomes_a_label(metrics: Metrics) -> None:
     for number in range(1000):
-        metrics.request(f"pool{number}", f"hub{number}", 200 + number % 3, 0.1)
+        metrics.requests(f"pool{number}", f"hub{number}").note(200 + number % 3, 0.1)
         metrics.tunnel_opened(f"pool{number}")
         metrics.upstream_condition(f"pool{number}", f"hub{number}", up=True)
         metrics.login(f"code{number}")
@@ -76,7 +76,7 @@ def test_no_name_from_outside_becomes_a_label(metrics: Metrics) -> None:
 
 
 def test_every_metric_is_documented(metrics: Metrics) -> None:
-    metrics.request("htc", "htc01", 200, 0.2)
+    metrics.requests("htc", "htc01").note(200, 0.2)
     metrics.tunnel_opened("htc")
     metrics.upstream_condition("htc", "htc01", up=True)
     metrics.login("ok")

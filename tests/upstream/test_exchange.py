@@ -11,6 +11,7 @@ from tests.kit.gate import gate
 from tests.kit.raw import Peer, RawUpstream, always, answering, get, ok, post
 
 BOTH_LOOPS = True
+BOTH_WAYS = True
 CHUNKED = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
 
 

@@ -14,6 +14,7 @@ from tests.kit.gate import gate
 from tests.kit.raw import Peer, RawUpstream, always, get, ok, post
 
 BOTH_LOOPS = True
+BOTH_WAYS = True
 STATE = web.AppKey("state", str)
 
 

@@ -16,6 +16,7 @@ from tests.kit.gate import gate
 from tests.kit.raw import Peer, RawUpstream, get
 
 BOTH_LOOPS = True
+BOTH_WAYS = True
 
 BLOCK = bytes(range(256)) * 4096  # 1 MiB
 MANY, SOME = 256, 16

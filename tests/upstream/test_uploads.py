@@ -12,6 +12,7 @@ from tests.kit.gate import gate
 from tests.kit.raw import Peer, RawUpstream, always, answering, get, ok, post
 
 BOTH_LOOPS = True
+BOTH_WAYS = True
 
 
 async def test_a_small_body_goes_out_with_its_head() -> None:

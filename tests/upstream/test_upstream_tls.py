@@ -15,6 +15,7 @@ from tests.kit.gate import gate
 from tests.kit.raw import Peer, RawUpstream, always, get, handshake, ok, post, switched
 
 BOTH_LOOPS = True
+BOTH_WAYS = True
 
 
 @pytest.fixture

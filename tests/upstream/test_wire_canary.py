@@ -29,6 +29,7 @@ async def test_the_connection_still_has(name: str) -> None:
     connection = BrowserConnection(
         web.Server(mock.AsyncMock()),  # type: ignore[arg-type]
         header_timeout=1.0,
+        shortcut=None,
         loop=asyncio.get_running_loop(),
     )
     assert hasattr(connection, name), MOVED + f"RequestHandler.{name}"

@@ -11,7 +11,7 @@ from hubgate.store.base import Message, Restored
 from hubgate.web.affinity import Bindings
 from hubgate.web.live import Bound, LiveSession
 from hubgate.web.sessions import TOPIC
-from tests.web.people import KEYRING, PROOF, person, pool
+from tests.web.people import HOST, KEYRING, PROOF, person, pool
 
 HTC = pool("htc01", "htc02", "htc03")
 
@@ -52,7 +52,7 @@ def login(sessions, clock):
         cookie, found = await sessions.create(
             person(name), PROOF, provider_sid="", id_token="", refresh_token="", address="", user_agent=""
         )
-        return LiveSession(cookie, found, clock.now)
+        return LiveSession(cookie, HOST, found, clock.now)
 
     return log_in
 

@@ -171,7 +171,7 @@ async def test_unknown_places_are_pages_with_a_request_id(site):
     async with await site.logged_in() as alice:
         page = await alice.get(site.url + "/nowhere")
         assert page.status == 404
-        access_ids = {visit.id for visit, _ in site.access}
+        access_ids = {line["request_id"] for _, line in site.access}
         assert any(request_id in page.text for request_id in access_ids)
         wrong_host = await alice.get(site.url + "/", headers={"Host": "elsewhere.example"})
         assert wrong_host.status == 421

@@ -122,6 +122,7 @@ configurable-http-proxy does."""
 _LONGEST_CONNECTION = 1024
 
 _MEMO = 1024
+_LONGEST_LINE = 512
 _NOT_ALPHANUMERIC = re.compile(rb"[^a-z0-9]+")
 _TOKEN = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 _USUAL_CONNECTIONS = frozenset({b"keep-alive", b"close", b"Keep-Alive", b"Close"})
@@ -143,6 +144,8 @@ class HeaderRules:
         # By name as it was spelled; emptied when full, so that inventing names costs the inventor most.
         self._requests: dict[bytes, int] = {}
         self._answers: dict[bytes, int] = {}
+        # Whole lines that pass: nearly all of an answer came with another one a moment ago. Half of what names cost.
+        self._answer_lines: set[bytes] = set()
 
     def to_upstream(self, raw_headers: Sequence[tuple[bytes, bytes]]) -> UpstreamHeaders:
         """What may be sent to a hub of a client's header fields, as the parser read them.
@@ -186,22 +189,33 @@ class HeaderRules:
             raise ClientFault("header_malformed", "a control character in a header field")
         return UpstreamHeaders(lines, cookie)
 
+    def passes(self, name: bytes) -> bool:
+        """Whether `to_upstream` sends a field of this name on, for what it is. Raises ClientFault as it does."""
+        action = self._requests.get(name)
+        return (self._classified(name) if action is None else action) == _KEEP
+
     def to_client(self, lines: Sequence[bytes], set_cookie: Callable[[bytes], bytes | None]) -> list[bytes]:
         """What may be sent to the client of an answer's header `lines` (`Name: value`, no CRLF, no status line).
 
         Content-Length passes: framing is the engine's. `set_cookie` gets the value of each Set-Cookie field that may
         pass, and returns the value to send, or None (`HubCookieTags.outgoing`, bound to a user).
         """
-        memo = self._answers
+        passes = self._answer_lines
+        if passes.issuperset(lines):
+            return list(lines)
         kept: list[bytes] = []
         listed: frozenset[bytes] | None = None
         for line in lines:
+            if line in passes:
+                kept.append(line)
+                continue
             name, _, value = line.partition(b":")
-            action = memo.get(name)
+            action = self._answers.get(name)
             if action is None:
                 action = self._classified_answer(name)
             if action == _KEEP_ANSWER:
                 kept.append(line)
+                self._remember_line(line)
             elif action == _SET_COOKIE:
                 value = value.strip()
                 passed = set_cookie(value) if may_set(value) else None
@@ -212,6 +226,12 @@ class HeaderRules:
         if listed is not None:
             kept = [line for line in kept if line.partition(b":")[0].lower() not in listed]
         return kept
+
+    def _remember_line(self, line: bytes) -> None:
+        if len(line) <= _LONGEST_LINE:
+            if len(self._answer_lines) >= _MEMO:
+                self._answer_lines.clear()
+            self._answer_lines.add(line)
 
     def _classified(self, name: bytes) -> int:
         if _TOKEN.fullmatch(name) is None:
@@ -280,7 +300,7 @@ def client_address(peer: str, forwarded_for: Sequence[str], trusted: Sequence[Ne
     client; an entry that is no address ends what can be believed.
     """
     if not trusted or not forwarded_for:
-        return _canonical(peer)
+        return canonical_address(peer)
     believed = peer
     for told in reversed([entry.strip() for entry in ",".join(forwarded_for).split(",")]):
         address = _address(believed)
@@ -289,11 +309,12 @@ def client_address(peer: str, forwarded_for: Sequence[str], trusted: Sequence[Ne
         if _address(told) is None:
             break
         believed = told
-    return _canonical(believed)
+    return canonical_address(believed)
 
 
 @lru_cache(maxsize=4096)
-def _canonical(text: str) -> str:
+def canonical_address(text: str) -> str:
+    """An address as it is written everywhere here, whoever wrote it."""
     return str(_address(text) or text)
 
 

@@ -13,10 +13,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum
 from functools import lru_cache
-from typing import Literal, NamedTuple
+from typing import Final, Literal, NamedTuple
 from urllib.parse import unquote_to_bytes
 
 from hubgate.core.site import OWN_PREFIX, Pool, Site
@@ -51,10 +51,14 @@ class Zone(Enum):
 
 @dataclass(frozen=True, slots=True)
 class PoolRoute:
-    """Belongs to a hub of `pool`."""
+    """Belongs to a hub of `pool`. `name`: of this place, unique over the site."""
 
     pool: Pool
     zone: Zone
+    name: str = field(init=False, compare=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "name", f"{self.pool.name} {self.zone.value}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +85,9 @@ _OWN_BARE = OWN_PREFIX.rstrip("/")
 
 # What a browser can send in a path without any percent sign, `;` or backslash. One greedy character class costs a
 # nanosecond a character, alternations cost twenty.
-_PLAIN = re.compile(r"(/[A-Za-z0-9/_.~@!$&'()*+,=:|\[\]-]*)(?:\?[!-\"$-~]*)?")
+PLAIN_PATH: Final = r"/[A-Za-z0-9/_.~@!$&'()*+,=:|\[\]-]*"
+PLAIN_QUERY: Final = r"\?[!-\"$-~]*"
+_PLAIN = re.compile(rf"({PLAIN_PATH})(?:{PLAIN_QUERY})?")
 _LEGAL = re.compile(r"(/[!-\"$->@-\[\]-~]*)(?:\?[!-\"$-~]*)?")
 _ABSOLUTE = re.compile(r"https?://([^/?#]*)(.*)", re.IGNORECASE | re.ASCII)
 _BROKEN_ESCAPE = re.compile(r"%(?![0-9A-Fa-f]{2})")
@@ -123,14 +129,19 @@ def parse_target(raw: str, hosts: Sequence[str], *, secure: bool) -> Target:
     match = _PLAIN.fullmatch(raw)
     if match is not None:
         path = match[1]
-        # `//` and `/.` (which also opens honest names like `.ipynb_checkpoints`) take the slow way.
-        return Target(raw, path, host, "//" not in path and "/." not in path)
+        return Target(raw, path, host, is_plain(path))
     if not raw.startswith("/"):
         raw = _origin_form(raw, host, secure=secure)
     match = _LEGAL.fullmatch(raw)
     if match is None or _BROKEN_ESCAPE.search(match[1]):
         raise ClientFault("target_malformed", "the request target holds bytes that have no place in it")
     return Target(raw, match[1], host)
+
+
+def is_plain(path: str) -> bool:
+    """Whether a path of `PLAIN_PATH` has one reading only. Without `//` and `/.`, which also opens honest names like
+    `.ipynb_checkpoints`: those are read with more care."""
+    return "//" not in path and "/." not in path
 
 
 def _origin_form(raw: str, host: str, *, secure: bool) -> str:
@@ -171,6 +182,11 @@ class Router:
                 if self._literal(mounts, reading, target.host) != route:
                     raise ClientFault("target_ambiguous", "the path leads to different places in different readings")
         return route
+
+    def match_plain(self, host: str, path: str) -> Route:
+        """The same for a path that has one reading only."""
+        mounts = self._hosts.get(host)
+        return _UNKNOWN_HOST if mounts is None else self._literal(mounts, path, host)
 
     def _literal(self, mounts: dict[str, list[_Mount]], path: str, host: str) -> Route:
         first = path.split("/", 2)[1]

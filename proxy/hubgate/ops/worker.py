@@ -28,7 +28,7 @@ from hubgate.ops.exits import Exit
 from hubgate.ops.listeners import BACKLOG, Doors, spoken
 from hubgate.ops.logs import AccessLog
 from hubgate.ops.vitals import vitals
-from hubgate.web.wire import Listener, front_runner, require_c_parser
+from hubgate.web.wire import Listener, Shortcut, front_runner, require_c_parser
 
 log = logging.getLogger(__name__)
 
@@ -43,6 +43,8 @@ class Served(Protocol):
 
     @property
     def front(self) -> Callable[[web.Request, Own], Awaitable[web.StreamResponse]]: ...
+    @property
+    def shortcut(self) -> Shortcut | None: ...
     @property
     def pages(self) -> web.Application: ...
     def ready(self) -> Mapping[str, str]: ...
@@ -105,6 +107,8 @@ async def _serve(config: Config, doors: Doors, orders: Orders, factory: GatewayF
     metrics = Metrics(config.site())
     state = _State()
     async with AsyncExitStack() as stack:
+        stack.callback(metrics.settle)
+        stack.callback(asyncio.create_task(_settle(metrics), name="metrics").cancel)
         await stack.enter_async_context(_listening(vitals(state.missing, metrics), doors.ops))
         audit = _opened(config.log.audit)
         stack.callback(audit.close)
@@ -117,7 +121,11 @@ async def _serve(config: Config, doors: Doors, orders: Orders, factory: GatewayF
         state.ready = served.ready
         grace = config.limits.stop_grace
         runner = await front_runner(
-            served.pages, served.front, header_timeout=config.limits.header_timeout, shutdown_timeout=grace
+            served.pages,
+            served.front,
+            shortcut=served.shortcut,
+            header_timeout=config.limits.header_timeout,
+            shutdown_timeout=grace,
         )
         for listener in doors.public:
             await Listener(runner, listener, ssl_context=doors.tls, backlog=BACKLOG).start()
@@ -150,6 +158,12 @@ async def _ended(runner: web.BaseRunner, served: Served, grace: float) -> None:
         log.warning("requests_cut", extra={"grace": grace})
         cleanup.cancel()
     await asyncio.gather(cleanup, return_exceptions=True)
+
+
+async def _settle(metrics: Metrics) -> None:
+    while True:
+        await asyncio.sleep(1.0)
+        metrics.settle()
 
 
 @asynccontextmanager

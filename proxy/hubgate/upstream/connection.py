@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import ssl
+from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
 from typing import cast
 from urllib.parse import urlsplit
@@ -45,7 +46,11 @@ class Timeouts:
 
 
 class Connection(asyncio.Protocol):
-    """One TCP or TLS connection to a hub. Carries one request at a time."""
+    """One TCP or TLS connection to a hub. Carries one request at a time.
+
+    `taker`: gets what arrives next, at once and once; `b""` when the connection is lost. Whoever can't act on it there
+    and then uses `read` instead.
+    """
 
     __slots__ = (
         "_chunks",
@@ -61,6 +66,7 @@ class Connection(asyncio.Protocol):
         "idle_since",
         "lost",
         "reused",
+        "taker",
         "transport",
         "waiting",
     )
@@ -74,6 +80,7 @@ class Connection(asyncio.Protocol):
         self._size = 0
         self._paused = False
         self._reader: asyncio.Future[bytes] | None = None
+        self.taker: Callable[[bytes], None] | None = None
         self._room: asyncio.Future[None] | None = None
         self.deadline = 0.0
         self.expired = False
@@ -94,6 +101,11 @@ class Connection(asyncio.Protocol):
         self._pool.watch(self)
 
     def data_received(self, data: bytes) -> None:
+        taker = self.taker
+        if taker is not None:
+            self.taker = None
+            taker(data)
+            return
         reader = self._reader
         if reader is not None:
             self._reader = None
@@ -113,6 +125,9 @@ class Connection(asyncio.Protocol):
         self.lost = True
         self.error = exc
         self._pool.forget(self)
+        taker, self.taker = self.taker, None
+        if taker is not None:
+            taker(b"")
         reader, self._reader = self._reader, None
         if reader is not None and not reader.done():
             reader.set_result(b"")
@@ -197,7 +212,7 @@ class ConnectionPool:
     Belongs to the event loop in which it is first used. Raises `OperatorFault` when certificates can't be read.
     """
 
-    def __init__(self, upstream: Upstream, *, limits: Timeouts | None = None, max_idle: int = 64) -> None:
+    def __init__(self, upstream: Upstream, *, limits: Timeouts | None = None, max_idle: int = 256) -> None:
         self.upstream = upstream
         self.limits = limits or Timeouts()
         self.max_idle = max_idle
@@ -210,6 +225,7 @@ class ConnectionPool:
         self._open: set[Connection] = set()
         self._waiting: list[Connection] = []
         self._ticking: asyncio.TimerHandle | None = None
+        self._tasks: set[asyncio.Task[None]] = set()
         self._closed = False
 
     def __repr__(self) -> str:
@@ -293,6 +309,12 @@ class ConnectionPool:
     def forget(self, connection: Connection) -> None:
         """It is lost, or became a tunnel. A waiting one leaves the list when its turn comes."""
         self._open.discard(connection)
+
+    def look_after(self, waiting: Coroutine[None, None, None]) -> None:
+        """Run what an exchange still has to wait for, and hold on to it: asyncio alone would not."""
+        task = asyncio.get_running_loop().create_task(waiting)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
 
     def fault(self, code: str, message: str, *, status: int | None = None, repeatable: bool = False) -> UpstreamFault:
         """A fault of this upstream."""

@@ -50,6 +50,7 @@ __all__ = [
     "ClientAborted",
     "ConnectionPool",
     "Downstream",
+    "Exchange",
     "Rewrite",
     "Timeouts",
     "UpstreamAborted",
@@ -90,51 +91,11 @@ async def exchange(
         if client.transport is None:
             pool.release(connection)
             raise ClientAborted("client_gone")
-    passing: _Exchange | None = None
-    answered = False
-    client.gone = connection.abort
-    try:
-        # The way of nearly all requests: no body, and an answer that comes in one piece. It is written out here, since
-        # each call and each object on it costs as much as a header field: 10 µs less than by way of `_Exchange`.
-        connection.due_in(pool.limits.head)
-        head: AnswerHead | None = None
-        if has_body:
-            passing = _Exchange(pool, request, client, connection, repeatable=repeatable)
-            passing.start_upload()
-        else:
-            connection.write(request.head + bodiless(request))
-        data = await connection.read()
-        end = data.find(HEAD_END, 0, MAX_HEAD)
-        if end >= 0:
-            head = parse_head(data[: end + 4])
-            if passing is None and head.length == len(data) - end - 4 and head.has_body(request.method):
-                keep_alive = client.keep_alive
-                framing = _framing(head.length, client, keep_alive=keep_alive)
-                client.write(b"\r\n".join((head.line, *rewrite(head.status, head.lines), framing, data[end + 4 :])))
-                answered = True
-                client.gone = None  # before the connection is another one's
-                if head.keep_alive:
-                    pool.release(connection)
-                else:
-                    connection.abort()
-                if client.writing_paused:
-                    await _drained(client, pool.limits.stall)
-                return Answer(head.status, head.length, 0, keep_alive)
-        if passing is None:
-            passing = _Exchange(pool, request, client, connection, repeatable=repeatable)
-        return await passing.run(data, head, rewrite, on_tunnel)
-    except MalformedAnswer as error:
-        told = pool.fault if passing is None else passing.fault
-        raise told("upstream_malformed", str(error), repeatable=repeatable) from error
-    finally:
-        client.gone = None
-        if passing is not None:
-            passing.settle()
-        elif not answered:
-            connection.abort()
+    passing = Exchange(pool, request, client, connection, repeatable=repeatable)
+    return await passing.through(rewrite, on_tunnel, sent=None)
 
 
-class _Exchange:
+class Exchange:
     """One request on one connection to the hub, and how far it has come. `answer`: what is passed on, once begun."""
 
     __slots__ = ("answer", "begun", "client", "connection", "pool", "repeatable", "request", "settled", "upload")
@@ -159,24 +120,36 @@ class _Exchange:
         self.settled = False
         self.upload: Upload | None = None
 
-    def start_upload(self) -> None:
-        """Send the request, or the beginning of it; it has a body."""
-        self.upload = Upload(self.request, self.client, self.connection, self.pool.limits)
-        self.upload.start()
-
-    async def run(
-        self,
-        data: bytes,
-        head: AnswerHead | None,
-        rewrite: Rewrite,
-        on_tunnel: Callable[[Tunnel], None] | None,
+    async def through(
+        self, rewrite: Rewrite, on_tunnel: Callable[[Tunnel], None] | None, *, sent: bytes | None
     ) -> Answer:
-        """From the first bytes of the answer on, whatever they are; `head` is the one at their beginning, if it is
-        complete."""
+        """The whole of it, and nothing left behind. `sent`: what the hub said so far, if it has the request already."""
+        self.client.gone = self.connection.abort
+        try:
+            if sent is None:
+                self.send()
+                sent = await self.connection.read()
+            return await self.run(sent, rewrite, on_tunnel)
+        except MalformedAnswer as error:
+            raise self.fault("upstream_malformed", str(error)) from error
+        finally:
+            self.client.gone = None
+            self.settle()
+
+    def send(self) -> None:
+        """Send the request, or the beginning of it."""
+        self.connection.due_in(self.pool.limits.head)
+        if self.request.chunked or self.request.length:
+            self.upload = Upload(self.request, self.client, self.connection, self.pool.limits)
+            self.upload.start()
+        else:
+            self.connection.write(self.request.head + bodiless(self.request))
+
+    async def run(self, data: bytes, rewrite: Rewrite, on_tunnel: Callable[[Tunnel], None] | None) -> Answer:
+        """From the first bytes of the answer on, whatever they are."""
         if not data:
             data = await self.send_again()
-        if head is None or head.interim:
-            head, data = await self.rest_of_head(data)
+        head, data = await self.final_head(data)
         rest = data[len(head.raw) :]
         if head.status == 101:
             return self.splice(head, rest, rewrite, on_tunnel)
@@ -204,8 +177,8 @@ class _Exchange:
                 return data
         raise self._silence()
 
-    async def rest_of_head(self, data: bytes) -> tuple[AnswerHead, bytes]:
-        """The final head, when `data` doesn't begin with it or it isn't complete; and all bytes from there on."""
+    async def final_head(self, data: bytes) -> tuple[AnswerHead, bytes]:
+        """The final head, after any interim ones; and all bytes from there on."""
         interim = 0
         while True:
             end = data.find(HEAD_END, 0, MAX_HEAD)
@@ -244,7 +217,7 @@ class _Exchange:
             chunked = not client.http10
         ends_by_itself = body.done or length is not None or chunked
         keep_alive = client.keep_alive and self.uploaded and ends_by_itself
-        framing = _framing(length, client, keep_alive=keep_alive, chunked=chunked)
+        framing = framing_lines(length, keep_alive=keep_alive, http10=client.http10, chunked=chunked)
         lines = rewrite(head.status, head.lines)
         self.begun = True
         self.answer = Answer(head.status, len(piece), 0, keep_alive)
@@ -362,11 +335,11 @@ async def _drained(client: Downstream, stall: float) -> None:
         raise ClientAborted("client_gone") from error
 
 
-def _framing(length: int | None, client: Downstream, *, keep_alive: bool, chunked: bool = False) -> bytes:
+def framing_lines(length: int | None, *, keep_alive: bool, http10: bool = False, chunked: bool = False) -> bytes:
     """Lines, CRLF each, that say how long an answer is, and what becomes of the client's connection."""
     framing = b"" if length is None else b"Content-Length: %d\r\n" % length
     if chunked:
         framing = b"Transfer-Encoding: chunked\r\n"
     if not keep_alive:
         return framing + b"Connection: close\r\n"
-    return framing + b"Connection: keep-alive\r\n" if client.http10 else framing
+    return framing + b"Connection: keep-alive\r\n" if http10 else framing

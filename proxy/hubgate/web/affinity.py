@@ -114,7 +114,8 @@ class Bindings:
             await self._store.put(of_cookie, self._sealed(of_cookie, affinity, pool, user), ttl=self._lifetime)
         else:
             await self._keep(of_cookie, records[1], affinity, pool, user)
-        bound = live.bound[pool.name] = Bound(affinity, cookie)
+        bound = Bound(affinity, cookie)
+        live.bind(pool.name, bound)
         return bound
 
     async def _settle(self, key: str, old: bytes | None, new: Affinity, pool: Pool, user: str) -> Affinity:
@@ -150,7 +151,8 @@ class Bindings:
     async def move(self, live: LiveSession, pool: Pool) -> Selection | Unavailable:
         """Bind somebody to another hub; `Unavailable` when there is none. Whether they may move is the caller's."""
         user = live.user_key
-        bound = live.bound.pop(pool.name, None)
+        bound = live.bound.get(pool.name)
+        live.unbind()
         avoiding = bound.affinity.upstream if bound else None
         chosen = place(self._candidates(pool), user_key=user, avoiding=avoiding)
         if isinstance(chosen, Selection):

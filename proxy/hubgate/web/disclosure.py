@@ -8,6 +8,7 @@ one for other pages only serves to compare, is kept ready as bytes, and is renew
 
 from __future__ import annotations
 
+import math
 import secrets
 from collections.abc import Callable
 from typing import Literal
@@ -36,18 +37,19 @@ class Disclosure:
         self._profile = profile
         self._clock = clock
 
-    def lines(self, live: LiveSession, pool: Pool, upstream: str, zone: Zone) -> bytes:
-        """Header lines, each with its CRLF, that tell this hub who the user is; empty where it isn't told."""
+    def lines(self, live: LiveSession, pool: Pool, upstream: str, zone: Zone) -> tuple[bytes, float]:
+        """Header lines, each with its CRLF, that tell this hub who the user is; empty where it isn't told. And until
+        when they may be used again, seconds since the epoch: those for the login page, never."""
         if zone not in _DISCLOSED[pool.disclose]:
-            return b""
+            return b"", math.inf
         if zone is Zone.LOGIN:
-            return self._written(live.session, upstream, "login")
+            return self._written(live.session, upstream, "login"), 0.0
         now = self._clock()
         renew_at, lines = live.page_lines.get(upstream, (0.0, b""))
         if now >= renew_at:
-            lines = self._written(live.session, upstream, "page")
-            live.page_lines[upstream] = (now + _LIFETIME / 2, lines)
-        return lines
+            renew_at, lines = now + _LIFETIME / 2, self._written(live.session, upstream, "page")
+            live.page_lines[upstream] = (renew_at, lines)
+        return lines, renew_at
 
     def _written(self, session: Session, upstream: str, use: Literal["login", "page"]) -> bytes:
         identity = session.identity

@@ -13,7 +13,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from ipaddress import IPv4Network, IPv6Network
-from typing import Protocol, assert_never
+from typing import assert_never
 
 from aiohttp import web
 
@@ -21,7 +21,7 @@ from hubgate.audit import Audit
 from hubgate.core.access import Challenge, Deny, Forward, Kind, decide, kind_of, origin_allowed
 from hubgate.core.balancer import Unavailable
 from hubgate.core.cookies import HubCookieTags, RequestCookies, parse_cookies, set_cookie
-from hubgate.core.headers import HeaderRules, UpstreamHeaders, client_address, forwarded_lines
+from hubgate.core.headers import HeaderRules, client_address, forwarded_lines
 from hubgate.core.health import Observation
 from hubgate.core.routing import NoRoute, PoolRoute, PortalRoute, Router, Zone, parse_target
 from hubgate.core.session import Limits
@@ -32,11 +32,12 @@ from hubgate.upstream.http import Aborted, Answer, ConnectionPool, UpstreamReque
 from hubgate.upstream.registry import Registry
 from hubgate.upstream.tunnel import Tunnel
 from hubgate.web.affinity import Bindings
+from hubgate.web.clearance import Clearance
 from hubgate.web.disclosure import Disclosure
 from hubgate.web.live import Bound, LiveSession, LiveSessions
 from hubgate.web.portal import SESSIONLESS
 from hubgate.web.render import Pages, login_url
-from hubgate.web.visit import Visit, attach
+from hubgate.web.visit import AccessLine, Visit, attach
 from hubgate.web.wire import ClientConnection, raw_target, request_framing
 
 log = logging.getLogger(__name__)
@@ -44,14 +45,6 @@ log = logging.getLogger(__name__)
 OwnPages = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 _READS = frozenset({"GET", "HEAD", "OPTIONS"})
-
-
-class AccessLine(Protocol):
-    """Writes one line of the access log; `duration` is in seconds."""
-
-    def __call__(
-        self, visit: Visit, *, method: str, status: int, sent: int, received: int, duration: float
-    ) -> None: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,10 +165,13 @@ class Gateway:
             if isinstance(bound, Unavailable):
                 return self._unavailable(visit, request, live, pool, bound)
             visit.upstream = bound.affinity.upstream
-            head = self._head(visit, request, headers, cookies, live, route)
+            clearance = self._cleared(visit, headers.cookie or b"", cookies, live, route, bound)
+            head = b"".join((f"{request.method} {visit.raw} HTTP/1.1\r\n".encode(), *headers.lines, clearance.lines))
             try:
+                if (fault := client.take_fault()) is not None:
+                    raise fault
                 answer = await exchange(
-                    self.registry.state(visit.upstream).connections,
+                    clearance.connections,
                     UpstreamRequest(
                         method=request.method,
                         head=head,
@@ -185,7 +181,7 @@ class Gateway:
                         expect_continue=framing.expect_continue,
                     ),
                     client,
-                    rewrite=partial(self._rewritten, live, route.zone, self._sticky(visit, pool, bound)),
+                    rewrite=clearance.rewrite,
                     on_tunnel=partial(self._opened, visit, live),
                 )
             except UpstreamFault as fault:
@@ -216,28 +212,33 @@ class Gateway:
         chosen = self.bindings.choose(route.pool, bound.affinity, user=live.user_key, zone=route.zone)
         return chosen if isinstance(chosen, Unavailable) else bound
 
-    def _head(
-        self,
-        visit: Visit,
-        request: web.Request,
-        headers: UpstreamHeaders,
-        cookies: RequestCookies,
-        live: LiveSession,
-        route: PoolRoute,
-    ) -> bytes:
-        """Request line and end-to-end fields: what the client said and may say, then what we say."""
-        parts = [f"{request.method} {visit.raw} HTTP/1.1\r\n".encode(), *headers.lines]
-        if cookies.rest:
-            field = live.cookie_lines.get(headers.cookie or b"")
-            if field is None:
-                field = self.tags.incoming(cookies.rest, user_key=live.user_key)
-                live.remember_cookies(headers.cookie or b"", field)
-            if field:
-                parts.append(b"Cookie: %b\r\n" % field)
-        parts.append(self.disclosure.lines(live, route.pool, visit.upstream, route.zone))
+    def _cleared(
+        self, visit: Visit, field: bytes, cookies: RequestCookies, live: LiveSession, route: PoolRoute, bound: Bound
+    ) -> Clearance:
+        """What this request goes through with: kept, where the next one like it may go through with the same."""
+        passed = live.cookie_lines.get(field)
+        if passed is None:
+            passed = self.tags.incoming(cookies.rest, user_key=live.user_key)
+            self.live.remember_cookies(live, field, passed)
+        identity, renew_at = self.disclosure.lines(live, route.pool, visit.upstream, route.zone)
         proto = "https" if self.site.secure else "http"
-        parts.append(forwarded_lines(client=visit.address, host=visit.host, proto=proto))
-        return b"".join(parts)
+        clearance = Clearance(
+            caller=visit.caller,
+            connections=self.registry.state(visit.upstream).connections,
+            lines=b"".join(
+                (
+                    b"Cookie: %b\r\n" % passed if passed else b"",
+                    identity,
+                    forwarded_lines(client=visit.address, host=visit.host, proto=proto),
+                )
+            ),
+            rewrite=partial(self._rewritten, live, route.zone, self._sticky(visit, route.pool, bound)),
+            count=self.metrics.requests(route.pool.name, visit.upstream),
+            until=min(renew_at, self.live.believed_until(live)),
+        )
+        if renew_at > 0:
+            live.clear((route.name, visit.address, field), clearance)
+        return clearance
 
     def _sticky(self, visit: Visit, pool: Pool, bound: Bound) -> bytes:
         """The Set-Cookie line that binds this browser; empty when the browser has it already."""
@@ -340,15 +341,17 @@ class Gateway:
     def _account(self, visit: Visit, request: web.Request, answer: Answer) -> None:
         """One request is over, or has become a tunnel."""
         duration = time.perf_counter() - visit.started
-        self.metrics.request(visit.pool, visit.upstream, answer.status, duration)
+        self.metrics.requests(visit.pool, visit.upstream).note(answer.status, duration)
         if self.access is not None:
             self.access(
-                visit,
+                visit.caller,
                 method=request.method,
+                path=visit.path,
                 status=answer.status,
                 sent=answer.sent,
                 received=answer.received,
                 duration=duration,
+                request_id=visit.id,
             )
 
 

@@ -6,7 +6,8 @@ end of the server lets answers and uploads finish. What is answered is gateway.p
 to the engine is wire.py's. The seams of aiohttp that this uses:
 
 - `RequestHandler`: `connection_made`, `data_received`, `connection_lost`, `handle_error`, `close`, `force_close`; and,
-  private, `_waiter`, `_messages`, `_request_count`, `_current_request`, `_loop`;
+  private, `_waiter`, `_messages`, `_request_count`, `_current_request`, `_loop`, `_paused`, `_drain_helper`,
+  `_process_keepalive`, `_next_keepalive_close_time`, `_keepalive_timeout`;
 - `BaseRequest._message`, and of it `chunked`, `upgrade`, `headers`, `should_close`, `_replace`;
 - `Server.__call__`, `pre_shutdown`, `shutdown`, `request_handler`, `request_factory`, and, private, `_loop`, `_kwargs`;
 - `AppRunner._make_server`, `_kwargs`; `SockSite.start`, `_runner`, `_sock`, `_ssl_context`, `_backlog`, `_server`.
@@ -20,7 +21,13 @@ from collections.abc import Awaitable, Callable
 from typing import Any, Protocol
 
 from aiohttp import web
+from aiohttp.http import RawRequestMessage
 from aiohttp.http_exceptions import LineTooLong
+
+from hubgate.core.headers import canonical_address
+from hubgate.core.plain import LARGEST
+from hubgate.errors import HubgateFault
+from hubgate.upstream.outbox import Outbox
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 Front = Callable[[web.Request, Handler], Awaitable[web.StreamResponse]]
@@ -30,6 +37,8 @@ READ_AHEAD = 256 * 1024
 at twice this)."""
 _REFUSAL = {"Server": "hubgate", "Cache-Control": "no-store", "X-Content-Type-Options": "nosniff"}
 
+_LOST_COUNT = -1
+
 HANDSHAKE_TIMEOUT = 10.0
 """Seconds for a client's TLS handshake; asyncio's own limit is 60."""
 
@@ -37,45 +46,159 @@ HANDSHAKE_TIMEOUT = 10.0
 class Leaving(Protocol):
     """Whoever is being answered on a connection, and what is to be called when it is lost."""
 
-    gone: Callable[[], None] | None
+    @property
+    def gone(self) -> Callable[[], None] | None: ...
+
+
+class Shortcut(Protocol):
+    """Called with bytes that a client sent while nothing was going on: True when they were a request that it answers.
+    It sets the connection's `ride` meanwhile. `outbox`: where its answers may still be."""
+
+    @property
+    def outbox(self) -> Outbox: ...
+
+    def __call__(self, browser: BrowserConnection, data: bytes, /) -> bool: ...
 
 
 class BrowserConnection(web.RequestHandler):
-    """aiohttp's protocol, with a time limit for heads, plain refusals, and a word to the engine when it is lost."""
+    """aiohttp's protocol, with a short way past it, a time limit for heads, plain refusals, and a word to the engine
+    when it is lost.
 
-    __slots__ = ("_deadline", "_head_since", "_header_timeout", "client", "lost", "retiring")
+    Which of the two ways a request takes is decided while both are at rest, at a place that is certainly its beginning:
+    `_owed` counts what aiohttp has still to get of the message that it is at. If that is ever in doubt, this connection
+    has no short way any more: two readers that don't agree where a request begins are how requests are smuggled.
+    """
 
-    def __init__(self, server: FrontServer, *, header_timeout: float, **kwargs: Any) -> None:
+    __slots__ = (
+        "_deadline",
+        "_head_since",
+        "_header_timeout",
+        "_held",
+        "_owed",
+        "_shortcut",
+        "address",
+        "client",
+        "fault",
+        "lost",
+        "retiring",
+        "ride",
+    )
+
+    def __init__(self, server: FrontServer, *, header_timeout: float, shortcut: Shortcut | None, **kwargs: Any) -> None:
         super().__init__(server, **kwargs)
         self._header_timeout = header_timeout
         self._head_since = 0.0  # when the head began that we are waiting for; 0: none has begun
         self._deadline: asyncio.TimerHandle | None = None
+        self._shortcut = shortcut
+        self._owed = 0 if shortcut is not None else _LOST_COUNT
+        self._held = b""
+        self.address = ""
         self.client: Leaving | None = None
+        self.ride: Leaving | None = None
+        self.fault: HubgateFault | None = None
         self.retiring = False
         self.lost = False
 
     @property
     def idle(self) -> bool:
         """Whether no request is being handled or waits to be."""
-        return self._waiter is not None and not self._waiter.done() and not self._messages
+        waiter = self._waiter
+        return self.ride is None and waiter is not None and not waiter.done() and not self._messages
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """The first head is due from now on, not from its first byte."""
         super().connection_made(transport)
+        peer = transport.get_extra_info("peername")
+        self.address = canonical_address(str(peer[0])) if isinstance(peer, tuple) else ""
         self._head_begins()
 
     def data_received(self, data: bytes) -> None:
-        """A head that stays incomplete starts the clock; a complete one stops it."""
+        """One of the two ways, or a wait for what is missing."""
+        if self.ride is not None:
+            self._hold(data)
+        elif self._owed or not self.idle or self._paused:
+            self._long_way(data)
+        elif self._shortcut is not None:
+            if self._held:
+                data, self._held = self._held + data, b""
+            if self._shortcut(self, data):
+                self._head_since = 0.0
+            elif _may_become_plain(data):
+                self._held = data
+                if not self._head_since:
+                    self._head_begins()
+            else:
+                self._long_way(data)
+
+    def _hold(self, data: bytes) -> None:
+        self._held += data
+        if len(self._held) > READ_AHEAD and self.transport is not None:
+            self.transport.pause_reading()
+
+    def rested(self, *, keep_alive: bool) -> None:
+        """The short way is free again, and an answer has gone out on it."""
+        self.ride = None
+        if not keep_alive:
+            self.force_close()
+            return
+        self._next_keepalive_close_time = self._loop.time() + self._keepalive_timeout
+        self._go_on()
+
+    def explain(self, data: bytes, fault: HubgateFault) -> None:
+        """A request failed on the short way: the long way says why, to whom and how."""
+        self.ride = None
+        self.fault = fault
+        self._long_way(data)
+        self._go_on()
+
+    def _go_on(self) -> None:
+        """With what came in the meantime."""
+        data, self._held = self._held, b""
+        if data and not self.lost:
+            if len(data) > READ_AHEAD and self.transport is not None:
+                self.transport.resume_reading()
+            self.data_received(data)
+
+    def _long_way(self, data: bytes) -> None:
+        """Past aiohttp's parser."""
         before = self._request_count
         current = self._current_request
         in_body = current is not None and not current.content.is_eof()
         super().data_received(data)
-        if self._request_count != before:
+        new = self._request_count - before
+        if self._owed >= 0:
+            self._count(data, new)
+        if new:
+            # A head that stays incomplete starts the clock; a complete one stops it.
             self._head_since = 0.0
             if in_body or len(self._messages) > 1:
                 self._end_broken_bodies(current)
         elif data and not in_body and not self._head_since:
             self._head_begins()
+
+    def _count(self, data: bytes, new: int) -> None:
+        """Keep `_owed`: exact, or given up."""
+        if not self._owed and new == 1 and self._messages:
+            self._owed = _length_of(data, self._messages[-1][0])
+        elif new or not self._owed:
+            self._owed = _LOST_COUNT
+            return
+        self._owed = max(self._owed - len(data), _LOST_COUNT)
+
+    def force_close(self) -> None:
+        """End the connection, after what was answered has gone out."""
+        if self._shortcut is not None:
+            self._shortcut.outbox.flush()
+        super().force_close()
+
+    def _process_keepalive(self) -> None:
+        if self.ride is not None:  # which may take long
+            self._next_keepalive_close_time = self._loop.time() + self._keepalive_timeout
+        super()._process_keepalive()
+
+    async def drain(self) -> None:
+        """Wait until the client takes bytes again. Raises ConnectionError when it is gone."""
+        await self._drain_helper()
 
     def _end_broken_bodies(self, current: web.BaseRequest | None) -> None:
         """A message behind an unfinished body is aiohttp's note that the body's framing broke. It doesn't tell the
@@ -144,16 +267,34 @@ class BrowserConnection(web.RequestHandler):
         return response
 
 
+def _may_become_plain(data: bytes) -> bool:
+    """Whether this is the beginning of a head that the short way might take when it is complete."""
+    return data.startswith(b"GET /") and len(data) <= LARGEST and b"\r\n\r\n" not in data
+
+
+def _length_of(data: bytes, message: Any) -> int:
+    """Bytes of a message that begins where `data` does; `_LOST_COUNT` where its head and its framing leave a doubt."""
+    head = data.find(b"\r\n\r\n") + 4
+    if head < 4 or not isinstance(message, RawRequestMessage) or message.chunked or message.upgrade:
+        return _LOST_COUNT
+    if data.startswith(b"\r\n") or data.count(b"\n", 0, head) != data.count(b"\r\n", 0, head):
+        return _LOST_COUNT
+    return head + int(message.headers.get("Content-Length", 0))
+
+
 class FrontServer(web.Server):
     """Makes `BrowserConnection`s, and lets them end in peace."""
 
-    def __init__(self, handler: Any, *, header_timeout: float, **kwargs: Any) -> None:
+    def __init__(self, handler: Any, *, header_timeout: float, shortcut: Shortcut | None, **kwargs: Any) -> None:
         super().__init__(handler, **kwargs)
         self._header_timeout = header_timeout
+        self._shortcut = shortcut
 
     def __call__(self) -> BrowserConnection:
         """One more connection."""
-        return BrowserConnection(self, loop=self._loop, header_timeout=self._header_timeout, **self._kwargs)
+        return BrowserConnection(
+            self, loop=self._loop, header_timeout=self._header_timeout, shortcut=self._shortcut, **self._kwargs
+        )
 
     def pre_shutdown(self) -> None:
         """Close idle connections; the others after the answer that they are at."""
@@ -174,12 +315,21 @@ class FrontServer(web.Server):
 class FrontRunner(web.AppRunner):
     """Runs the pages' application, with `front` before it."""
 
-    __slots__ = ("_front", "_header_timeout")
+    __slots__ = ("_front", "_header_timeout", "_shortcut")
 
-    def __init__(self, pages: web.Application, front: Front, *, header_timeout: float, **kwargs: Any) -> None:
+    def __init__(
+        self,
+        pages: web.Application,
+        front: Front,
+        *,
+        header_timeout: float,
+        shortcut: Shortcut | None,
+        **kwargs: Any,
+    ) -> None:
         super().__init__(pages, **kwargs)
         self._front = front
         self._header_timeout = header_timeout
+        self._shortcut = shortcut
 
     async def _make_server(self) -> web.Server:
         made = await super()._make_server()
@@ -196,6 +346,7 @@ class FrontRunner(web.AppRunner):
         return FrontServer(
             handle,
             header_timeout=self._header_timeout,
+            shortcut=self._shortcut,
             request_factory=made.request_factory,
             handler_cancellation=False,
             **{key: value for key, value in self._kwargs.items() if key != "access_log_class"},
@@ -218,6 +369,7 @@ async def front_runner(
     pages: web.Application,
     front: Front,
     *,
+    shortcut: Shortcut | None = None,
     header_timeout: float = 10.0,
     keepalive_timeout: float = 75.0,
     max_line_size: int = 16 * 1024,
@@ -228,7 +380,8 @@ async def front_runner(
     """A runner that is set up: make a `Listener` of it for each socket, end it with `cleanup()`.
 
     `front(request, pages)` sees every request first and awaits `pages(request)` for what is not forwarded: `pages` is
-    an ordinary application, with its middlewares, start-up and clean-up. `cleanup()` stops listening, lets requests in
+    an ordinary application, with its middlewares, start-up and clean-up. `shortcut` sees what is on its way to either,
+    and answers what it can. `cleanup()` stops listening, lets requests in
     flight end within `shutdown_timeout` seconds, closes kept-alive connections, then ends the application. It knows
     nothing about tunnels: whoever holds them closes them.
     """
@@ -236,6 +389,7 @@ async def front_runner(
         pages,
         front,
         header_timeout=header_timeout,
+        shortcut=shortcut,
         shutdown_timeout=shutdown_timeout,
         keepalive_timeout=keepalive_timeout,
         max_line_size=max_line_size,

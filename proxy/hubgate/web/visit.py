@@ -10,12 +10,14 @@ import secrets
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Protocol
 
 from aiohttp import web
 
 from hubgate.core.access import Kind
 from hubgate.core.session import Session
 from hubgate.core.site import OWN_PREFIX
+from hubgate.web.clearance import Caller
 from hubgate.web.live import LiveSession
 
 CALLBACK_PATH = OWN_PREFIX + "callback"
@@ -24,9 +26,31 @@ _PREFIX = secrets.token_hex(4)
 _NUMBERS = itertools.count(1)
 
 
+def new_id() -> str:
+    """A request id: what a person reads out on the telephone."""
+    return f"{_PREFIX}-{next(_NUMBERS):x}"
+
+
+class AccessLine(Protocol):
+    """Writes one line of the access log; `duration` is in seconds, `sent` and `received` are bytes of bodies."""
+
+    def __call__(
+        self,
+        caller: Caller,
+        *,
+        method: str,
+        path: str,
+        status: int,
+        sent: int,
+        received: int,
+        duration: float,
+        request_id: str,
+    ) -> None: ...
+
+
 @dataclass(slots=True)
 class Visit:
-    """`id` is what a person reads out on the telephone; `cookies` are our own by full name, the session's apart.
+    """`cookies` are our own by full name, the session's apart.
 
     `scripted`: the browser says that a script asks. Pages that know who somebody is are not for scripts: one in a
     notebook on the same host would read the token of their forms.
@@ -43,7 +67,7 @@ class Visit:
     cookies: Mapping[str, str] = field(default_factory=dict, repr=False)
     pool: str = ""
     upstream: str = ""
-    id: str = field(default_factory=lambda: f"{_PREFIX}-{next(_NUMBERS):x}")
+    id: str = field(default_factory=new_id)
     started: float = field(default_factory=time.perf_counter)
 
     @property
@@ -56,6 +80,11 @@ class Visit:
     def session(self) -> Session | None:
         """The session, where there is one."""
         return self.live.session if self.live is not None else None
+
+    @property
+    def caller(self) -> Caller:
+        """Who asks whom, as far as it is known by now."""
+        return Caller(self.address, self.host, self.user or "", self.pool, self.upstream)
 
     @property
     def user(self) -> str | None:

@@ -6,7 +6,7 @@ used here and, for connections and listening, in listener.py; nowhere else. test
 which of them an update has moved:
 
 - `RequestHandler`: `transport`, `writing_paused`, `set_parser`, `connection_lost`, `close`;
-- `BaseRequest`: `raw_path`, `content`, `writer.drain`, and, private, `_message` and `_protocol`;
+- `BaseRequest`: `raw_path`, `content`, and, private, `_message` and `_protocol`;
 - what the server's loop asks of a response: `prepare`, `write_eof`, `keep_alive`.
 
 It doesn't know what is forwarded where, nor who asks.
@@ -22,16 +22,18 @@ from dataclasses import dataclass
 from aiohttp import http_parser, web
 from aiohttp.http import HttpVersion10, RawRequestMessage
 
-from hubgate.errors import ClientFault, OperatorFault
+from hubgate.errors import ClientFault, HubgateFault, OperatorFault
 from hubgate.upstream.message import Answer
-from hubgate.web.listener import BrowserConnection, FrontRunner, Handler, Listener, front_runner
+from hubgate.web.listener import BrowserConnection, FrontRunner, Handler, Listener, Shortcut, front_runner
 
 __all__ = [
     "ClientConnection",
+    "ClientEnd",
     "FrontRunner",
     "Handler",
     "Listener",
     "RequestFraming",
+    "Shortcut",
     "front_runner",
     "raw_target",
     "request_framing",
@@ -145,50 +147,85 @@ _KEEP = _Written(keep_alive=True)
 _CLOSE = _Written(keep_alive=False)
 
 
-class ClientConnection:
-    """The client's end of one request (implements `upstream.http.Downstream`).
+class ClientEnd:
+    """The client's end of one request, as far as it is the connection's."""
 
-    Only for requests that came in by `front_runner`.
-    """
+    __slots__ = ("_transport", "gone", "protocol")
 
-    __slots__ = ("_protocol", "_request", "_transport", "gone", "http10", "method")
-
-    def __init__(self, request: web.BaseRequest) -> None:
-        protocol = request._protocol
-        if not isinstance(protocol, BrowserConnection):
-            raise TypeError("a request of another server than front_runner's")
-        self._request = request
-        self._protocol = protocol
+    def __init__(self, protocol: BrowserConnection) -> None:
+        self.protocol = protocol
         self._transport = protocol.transport
         self.gone: Callable[[], None] | None = None
-        protocol.client = self  # to hear of its loss
-        self.method = request._message.method
-        self.http10 = request._message.version is HttpVersion10
 
     @property
     def transport(self) -> asyncio.Transport | None:
         """None once the client is gone."""
-        return self._protocol.transport
+        return self.protocol.transport
 
     @property
     def writing_paused(self) -> bool:
         """Whether the client's socket is full."""
-        return self._protocol.writing_paused
-
-    @property
-    def keep_alive(self) -> bool:
-        """Whether the client wants the connection kept, and we can keep it."""
-        return not self._request._message.should_close and not self._protocol.retiring
+        return self.protocol.writing_paused
 
     def write(self, data: bytes) -> None:
         """Send, buffering; silently nothing once the client is gone."""
-        transport = self._protocol.transport
+        transport = self.protocol.transport
         if transport is not None:
             transport.write(data)
 
     async def drain(self) -> None:
         """Wait until there is room again. Raises ConnectionError when the client is gone."""
-        await self._request.writer.drain()
+        await self.protocol.drain()
+
+    def abort(self) -> None:
+        """Reset the client's connection."""
+        if self._transport is not None and not self.protocol.lost:
+            self._transport.abort()
+
+    def detach(self) -> tuple[asyncio.Transport, bytes]:
+        """Take the transport away from the server for good; with the bytes that the client sent after its request.
+
+        For aiohttp this connection is lost from now on, which frees request, parser and handler while the tunnel lives.
+        """
+        protocol = self.protocol
+        transport = protocol.transport
+        if transport is None:
+            raise ConnectionResetError("the client left")
+        early = _Early()
+        protocol.set_parser(early)  # type: ignore[arg-type]  # any object with feed_data and feed_eof will do
+        protocol.transport = None  # else it would be closed with the rest
+        protocol.connection_lost(None)
+        return transport, early.data
+
+
+class ClientConnection(ClientEnd):
+    """The client's end of a request that aiohttp has parsed (implements `upstream.http.Downstream`).
+
+    Only for requests that came in by `front_runner`.
+    """
+
+    __slots__ = ("_fault", "_request", "http10", "method")
+
+    def __init__(self, request: web.BaseRequest) -> None:
+        protocol = request._protocol
+        if not isinstance(protocol, BrowserConnection):
+            raise TypeError("a request of another server than front_runner's")
+        super().__init__(protocol)
+        self._request = request
+        protocol.client = self  # to hear of its loss
+        self._fault, protocol.fault = protocol.fault, None
+        self.method = request._message.method
+        self.http10 = request._message.version is HttpVersion10
+
+    @property
+    def keep_alive(self) -> bool:
+        """Whether the client wants the connection kept, and we can keep it."""
+        return not self._request._message.should_close and not self.protocol.retiring
+
+    def take_fault(self) -> HubgateFault | None:
+        """Why this request failed on the short way, once."""
+        fault, self._fault = self._fault, None
+        return fault
 
     def ready_body(self) -> bytes | None:
         """The whole body if it is here already."""
@@ -205,7 +242,7 @@ class ClientConnection:
             try:
                 data = await content.readany()
             except Exception as error:
-                if self._protocol.transport is None:
+                if self.protocol.transport is None:
                     raise ConnectionResetError("the client left") from error
                 if isinstance(error, web.RequestPayloadError):
                     raise ClientFault("body_malformed", "the body's framing is broken") from error
@@ -213,26 +250,6 @@ class ClientConnection:
             if not data:
                 return
             yield data
-
-    def abort(self) -> None:
-        """Reset the client's connection."""
-        if self._transport is not None and not self._protocol.lost:
-            self._transport.abort()
-
-    def detach(self) -> tuple[asyncio.Transport, bytes]:
-        """Take the transport away from the server for good; with the bytes that the client sent after its request.
-
-        For aiohttp this connection is lost from now on, which frees request, parser and handler while the tunnel lives.
-        """
-        protocol = self._protocol
-        transport = protocol.transport
-        if transport is None:
-            raise ConnectionResetError("the client left")
-        early = _Early()
-        protocol.set_parser(early)  # type: ignore[arg-type]  # any object with feed_data and feed_eof will do
-        protocol.transport = None  # else it would be closed with the rest
-        protocol.connection_lost(None)
-        return transport, early.data
 
     def finished(self, answer: Answer) -> web.StreamResponse:
         """What aiohttp wants back after `exchange`."""
