@@ -7,11 +7,9 @@ code and keys, so that what the gateway finds is what a login would have left th
 from __future__ import annotations
 
 import asyncio
-import os
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from hubgate.config import load
@@ -88,12 +86,7 @@ def site(bench: Bench, name: str, pools: Sequence[Mapping[str, Any]], **tables: 
     bench.ends(redis)
     redis.start()
     redis.ready()
-    own = {"session": {"idle": "12h", "max": "12h"}, "log": {"access": False}}
+    own: dict[str, Any] = {"session": {"idle": "12h", "max": "12h"}, "log": {"access": False}}
     gateway = bench.gateways.start(pools=pools, provider=bench.provider, store_url=redis.url, **{**own, **tables})
     gateway.sees(hub["name"] for pool in pools for hub in pool["hubs"])
     return Site(gateway, redis)
-
-
-def compiled(folder: Path) -> dict[str, str]:
-    """Variables of the environment with which Python keeps its bytecode below `folder`, as an installation has it."""
-    return {**os.environ, "PYTHONDONTWRITEBYTECODE": "", "PYTHONPYCACHEPREFIX": str(folder / "bytecode")}
