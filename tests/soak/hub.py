@@ -15,9 +15,11 @@ import json
 import random
 import re
 import socket
+import time
 from collections.abc import Callable, Coroutine
 from typing import Any
 
+from hubgate.upstream.connection import Timeouts
 from tests.kit.strict import Request, requests_in
 from tests.soak import catalogue, marks
 from tests.soak.frames import BINARY, CLOSE, PING, PONG, TEXT, frame, read_frame
@@ -53,6 +55,8 @@ class Talk:
         self.reader = reader
         self.writer = writer
         self.requests = 0
+        self.spoilt = ""
+        """What was said last, if it was such that nobody else may be asked over this connection."""
 
     async def send(self, *pieces: bytes) -> None:
         """One write, and with it, as long as it is small, one segment."""
@@ -166,6 +170,8 @@ class Hub:
         talk.requests += 1
         self.requests += 1
         ask = Ask.read(method, target)
+        if talk.spoilt:
+            self.ledger.fail(f"{self.name}: {ask} came over a connection on which {talk.spoilt!r} was said")
         said = self._said(ask, request)
         if ask.how == "moody":
             self.did[ask.mark] = said.how
@@ -180,6 +186,8 @@ class Hub:
         if not early and said.how != "slow_taker":
             await self._body(talk, ask, request)
         await self._doing[said.how](talk, ask, said, request)
+        if said.how in catalogue.BAD:
+            talk.spoilt = said.how
         return True
 
     def _said(self, ask: Ask, request: Request) -> Said:
@@ -482,7 +490,9 @@ class Hub:
             gone.set()
             raise _Over
         await talk.send(IDLE_SAYS[says])
-        if not await talk.left():
+        began = time.monotonic()
+        # Sooner than its age would have ended it.
+        if not await talk.left() or time.monotonic() - began >= Timeouts().keep_alive:
             raise ValueError(f"{ask}: {says!r} was said on an idle connection, and it was kept")
         gone.set()
         raise _Over
