@@ -117,6 +117,11 @@ class Gate:
                 await self._ended.wait()
         return self.outcomes[index]
 
+    async def at_rest(self) -> None:
+        """When the hub's connections can be used again: all sit in one loop here, where two turns pass unnoticed."""
+        while self.pool._resting or self.pool._rested:
+            await asyncio.sleep(0)
+
     async def client(self, *, receive_buffer: int = 0) -> Peer:
         """A new connection of a browser; `receive_buffer`: bytes that its kernel takes while nobody reads."""
         sock = socket.socket()

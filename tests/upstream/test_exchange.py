@@ -31,6 +31,7 @@ async def test_connections_on_both_sides_are_used_again() -> None:
         for _ in range(5):
             await client.send(get())
             assert (await client.reply()).status == 200
+            await door.at_rest()
         assert len(hub.peers) == 1
         assert door.pool.waiting == 1
         assert await door.outcome(4) == Answer(200, sent=2, keep_alive=True)
@@ -90,6 +91,7 @@ async def test_a_chunked_answer_that_is_all_here_gets_a_length() -> None:
         for _ in range(2):
             await client.send(get())
             reply = await client.reply()
+            await door.at_rest()
             assert (reply.body, reply.field("Content-Length")) == (b"abc", b"3")
         assert len(hub.peers) == 1
 
@@ -132,6 +134,7 @@ async def test_head_has_no_body(answer: bytes, length: bytes | None) -> None:
         client = await door.client()
         await client.send(get().replace(b"GET", b"HEAD"))
         reply = await client.reply("HEAD")
+        await door.at_rest()
         assert reply.field("Content-Length") == length
         assert reply.field("Transfer-Encoding") is None
         await client.send(get())
@@ -147,6 +150,7 @@ async def test_statuses_without_a_body(status: bytes, framing: bytes) -> None:
         client = await door.client()
         await client.send(get())
         reply = await client.reply()
+        await door.at_rest()
         assert reply.field("ETag") == b"x"
         assert reply.field("Content-Length") is None
         assert reply.field("Transfer-Encoding") is None
@@ -227,6 +231,7 @@ async def test_interim_answers_are_swallowed() -> None:
         for _ in range(2):
             await client.send(get())
             reply = await client.reply()
+            await door.at_rest()
             assert (reply.status, reply.body, reply.field("Link")) == (200, b"ok", None)
         assert len(hub.peers) == 1
 

@@ -189,6 +189,7 @@ async def test_a_stale_connection_is_replaced_once() -> None:
         for _ in range(4):
             await client.send(get())
             assert (await client.reply()).body == b"first"
+            await door.at_rest()
         assert len(hub.peers) == 4
 
 

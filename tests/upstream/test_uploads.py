@@ -278,9 +278,11 @@ async def test_a_post_avoids_connections_that_have_waited() -> None:
         client = await door.client()
         await client.send(get())
         await client.reply()
+        await door.at_rest()
         door.pool._waiting[0].idle_since -= 1801.0
         await client.send(post(b""))
         await client.reply()
+        await door.at_rest()
         assert [peer.received[:4] for peer in hub.peers] == [b"GET ", b"POST"]
         await client.send(get())  # a GET takes any
         await client.reply()

@@ -35,6 +35,7 @@ async def test_a_hub_of_our_own_authority(authority: Authority) -> None:
         for _ in range(3):
             await client.send(get())
             assert (await client.reply()).body == b"secret"
+            await door.at_rest()
         assert len(hub.peers) == 1
         assert names == ["localhost"]
 

@@ -195,6 +195,10 @@ class Connection(asyncio.Protocol):
         """The loop's time."""
         return self._loop.time()
 
+    def call_soon(self, callback: Callable[[], None]) -> None:
+        """Have the loop call this in its next turn."""
+        self._loop.call_soon(callback)
+
     def expire(self) -> None:
         """Its deadline has passed."""
         self.expired = True
@@ -224,6 +228,8 @@ class ConnectionPool:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._open: set[Connection] = set()
         self._waiting: list[Connection] = []
+        self._resting: list[Connection] = []
+        self._rested: list[Connection] = []
         self._ticking: asyncio.TimerHandle | None = None
         self._tasks: set[asyncio.Task[None]] = set()
         self._closed = False
@@ -237,7 +243,7 @@ class ConnectionPool:
     @property
     def waiting(self) -> int:
         """How many connections wait for a request."""
-        return len(self._waiting)
+        return len(self._waiting) + len(self._resting) + len(self._rested)
 
     @property
     def tls(self) -> ssl.SSLContext | None:
@@ -297,14 +303,27 @@ class ConnectionPool:
             self._ticking = asyncio.get_running_loop().call_later(self.limits.tick, self._tick)
 
     def release(self, connection: Connection) -> None:
-        """Its exchange is over, and both sides agree where the answer ended."""
-        if self._closed or connection.unread or len(self._waiting) >= self.max_idle or self.limits.keep_alive <= 0:
+        """Its exchange is over, and both sides agree where the answer ended.
+
+        It is handed out again only after the loop has looked once more for what has arrived. What the hub sent right
+        behind its answer is seen by then, so it can't be taken for the answer to another one's request.
+        """
+        if self._closed or connection.unread or self.waiting >= self.max_idle or self.limits.keep_alive <= 0:
             connection.abort()
             return
         connection.waiting = True
         connection.deadline = 0.0
         connection.idle_since = connection.now
-        self._waiting.append(connection)
+        if not self._resting and not self._rested:
+            connection.call_soon(self._turn)
+        self._resting.append(connection)
+
+    def _turn(self) -> None:
+        """Once per turn of the loop, while there are some: between two calls it looks at all sockets."""
+        self._waiting += self._rested
+        self._rested, self._resting = self._resting, []
+        if self._rested:
+            self._rested[0].call_soon(self._turn)
 
     def forget(self, connection: Connection) -> None:
         """It is lost, or became a tunnel. A waiting one leaves the list when its turn comes."""
@@ -324,9 +343,10 @@ class ConnectionPool:
     def close(self) -> None:
         """Close waiting connections now, and those in use when their answer is complete."""
         self._closed = True
-        for connection in self._waiting:
-            connection.abort()
-        self._waiting.clear()
+        for connections in (self._waiting, self._resting, self._rested):
+            for connection in connections:
+                connection.abort()
+            connections.clear()
 
     def _tick(self) -> None:
         """Once per tick: end what is overdue, drop what waited too long. Stops when nothing is open."""
