@@ -49,7 +49,7 @@ def _report(
         rounds=bench.rounds,
         figures=found,
         costs=bench.costs,
-        targets={name: target.what for name, target in bench.targets.items()},
+        targets=bench.who,
         absent=bench.absent,
     )
 

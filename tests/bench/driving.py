@@ -9,8 +9,9 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import json
+import statistics
 import sys
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -43,6 +44,21 @@ class Cost:
     def rate(self) -> float:
         """Requests, messages or bytes in a second."""
         return self.outcome.count / self.outcome.seconds
+
+
+def together(turns: Sequence[Cost]) -> Cost:
+    """The cost of some turns at the same work: what adds up is added, of medians and so on it is the median."""
+    outcomes = [turn.outcome for turn in turns]
+    return Cost(
+        cpu=sum(turn.cpu for turn in turns),
+        peak=max(turn.peak for turn in turns),
+        outcome=Outcome(
+            count=sum(outcome.count for outcome in outcomes),
+            seconds=sum(outcome.seconds for outcome in outcomes),
+            p50=statistics.median(outcome.p50 for outcome in outcomes),
+            p99=statistics.median(outcome.p99 for outcome in outcomes),
+        ),
+    )
 
 
 class Driver:

@@ -26,18 +26,13 @@ VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {
     "gateway": ("access log off", {"log": {"access": False}}),
     "gateway-log": ("access log on", {"log": {"access": True}}),
     "gateway-tls": ("TLS, access log off", {"log": {"access": False}}),
-    "gateway-idle": ("access log off, for idle sockets", {"log": {"access": False}}),
-    "gateway-tls-idle": ("TLS, access log off, for idle sockets", {"log": {"access": False}}),
 }
 """What is said about it, and the tables that are laid over the configuration. Metrics can't be turned off."""
 
 
-async def started(bench: Bench, name: str, tables: Mapping[str, Any] | None = None) -> Target:
-    """The variant `name`, or one of a scene's own (`tables`), serving and with somebody logged in."""
-    if tables is None:
-        told, tables = VARIANTS[name]
-    else:
-        told = "of its own"
+async def started(bench: Bench, variant: str, name: str) -> Target:
+    """A variant under a name, serving and with somebody logged in."""
+    told, tables = VARIANTS[variant]
     gateway, redis = start(bench, name, tables)
     bench.running[name], bench.redis[name] = gateway, redis
     user = bench.provider.create_user()

@@ -94,8 +94,8 @@ class Work:
 class Client(asyncio.Protocol):
     """One connection in a closed loop. A subclass says when an answer is complete (`_done`).
 
-    `opened` is done when the first exchange was; `lost`: the other side ended it. From `go` on each answer is followed by
-    the next request, while some are left.
+    `opened` is done when the first exchange was; `lost`: the other side ended it. From `go` on each answer is followed
+    by the next request, while some are left.
     """
 
     def __init__(self, work: Work, request: bytes) -> None:

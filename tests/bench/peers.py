@@ -40,14 +40,14 @@ class Absent(Exception):
 # -- nginx
 
 
-async def nginx(bench: Bench) -> Target:
+async def nginx(bench: Bench, name: str) -> Target:
     """Plain proxy_pass."""
-    return _nginx(bench, "nginx")
+    return _nginx(bench, name)
 
 
-async def nginx_tls(bench: Bench) -> Target:
+async def nginx_tls(bench: Bench, name: str) -> Target:
     """The same, with TLS on the public side."""
-    return _nginx(bench, "nginx-tls", tls=True)
+    return _nginx(bench, name, tls=True)
 
 
 def _nginx(bench: Bench, name: str, *, tls: bool = False) -> Target:
@@ -89,10 +89,10 @@ def _nginx(bench: Bench, name: str, *, tls: bool = False) -> Target:
 # -- haproxy
 
 
-async def haproxy(bench: Bench) -> Target:
+async def haproxy(bench: Bench, name: str) -> Target:
     """With a sticky cookie."""
     program = _program("haproxy", "haproxy")
-    folder, port = _folder(bench, "haproxy"), free_ports(1)[0]
+    folder, port = _folder(bench, name), free_ports(1)[0]
     (folder / "haproxy.cfg").write_text(f"""
 global
     nbthread 1
@@ -110,9 +110,9 @@ backend hubs
     cookie HUB insert indirect nocache httponly
     server hub01 127.0.0.1:{bench.backend.port} cookie hub01
 """)
-    child = _start(bench, "haproxy", [program, "-db", "-f", str(folder / "haproxy.cfg")], port)
+    child = _start(bench, name, [program, "-db", "-f", str(folder / "haproxy.cfg")], port)
     what = f"haproxy {_version(program, '-v')}, sticky cookie"
-    return Target("haproxy", what, port, child.pid, bench.cookies_like_ours() | {"HUB": "hub01"})
+    return Target(name, what, port, child.pid, bench.cookies_like_ours() | {"HUB": "hub01"})
 
 
 # -- Apache
@@ -123,15 +123,15 @@ _MODULES = (
 )  # fmt: skip
 
 
-async def apache(bench: Bench) -> Target:
+async def apache(bench: Bench, name: str) -> Target:
     """mod_auth_openidc before mod_proxy_balancer: what the ancestor ran."""
     program = _program("apache2", "apache2")
     modules = Path("/usr/lib/apache2/modules")
     if not (modules / "mod_auth_openidc.so").exists():
         raise Absent("Apache's mod_auth_openidc: apt-get install libapache2-mod-auth-openidc")
-    folder, port = _folder(bench, "apache"), free_ports(1)[0]
+    folder, port = _folder(bench, name), free_ports(1)[0]
     url, user = f"http://127.0.0.1:{port}", bench.provider.create_user()
-    loads = "".join(f"LoadModule {name}_module {modules}/mod_{name}.so\n" for name in _MODULES)
+    loads = "".join(f"LoadModule {each}_module {modules}/mod_{each}.so\n" for each in _MODULES)
     account = "User www-data\nGroup www-data\n" if os.geteuid() == 0 else ""
     (folder / "apache2.conf").write_text(f"""
 ServerRoot {folder}
@@ -179,7 +179,7 @@ Header add Set-Cookie "ROUTEID=.%{{BALANCER_WORKER_ROUTE}}e; path=/" env=BALANCE
 ProxyPass {BASE}openidc !
 ProxyPass {BASE} balancer://hubs{BASE}
 """)
-    child = _start(bench, "apache", [program, "-D", "FOREGROUND", "-f", str(folder / "apache2.conf")], port)
+    child = _start(bench, name, [program, "-D", "FOREGROUND", "-f", str(folder / "apache2.conf")], port)
     async with Person(url, bench.provider.origin) as person:
         page = await person.login(f"{url}{BASE}hub/home", user)
         cookies = person.cookies(f"{url}{BASE}hub/200")
@@ -187,13 +187,13 @@ ProxyPass {BASE} balancer://hubs{BASE}
             raise OperatorFault("bench_login", f"nobody can log in at Apache: {page}\n{child.tail()}")
     package = _shell("dpkg-query", "-W", "-f", "${Version}", "libapache2-mod-auth-openidc").partition("-")[0]
     what = f"Apache {_version(program, '-v')} + mod_auth_openidc {package}, shared memory, mod_proxy_balancer"
-    return Target("apache", what, port, child.pid, cookies, user=user.username)
+    return Target(name, what, port, child.pid, cookies, user=user.username)
 
 
 # -- configurable-http-proxy
 
 
-async def chp(bench: Bench) -> Target:
+async def chp(bench: Bench, name: str) -> Target:
     """As JupyterHub starts it; no authentication."""
     try:
         made = hubs.environment(hubs.NEWEST, Progress())
@@ -203,21 +203,21 @@ async def chp(bench: Bench) -> Target:
     argv = [*made.proxy, "--ip", "127.0.0.1", "--port", str(port), "--api-ip", "127.0.0.1", "--api-port", str(api)]
     argv += ["--default-target", bench.backend.url, "--log-level", "warn"]
     token = {"CONFIGPROXY_AUTH_TOKEN": secrets.token_urlsafe(16), "NODE_ENV": "production"}
-    child = _start(bench, "chp", argv, port, env=token)
+    child = _start(bench, name, argv, port, env=token)
     node = _shell(made.proxy[0], "--version").strip()
     what = f"configurable-http-proxy {_shell(*made.proxy, '--version').strip()}, node {node}"
-    return Target("chp", what, port, child.pid, bench.cookies_like_ours())
+    return Target(name, what, port, child.pid, bench.cookies_like_ours())
 
 
 # -- oauth2-proxy
 
 
-async def oauth2_proxy(_: Bench) -> Target:
+async def oauth2_proxy(_: Bench, __: str) -> Target:
     """Never there: named, so that nobody thinks that it was forgotten."""
     raise Absent("oauth2-proxy: no package of Debian, PyPI or npm brings it (it is a release of its own on GitHub)")
 
 
-PEERS: dict[str, Callable[[Bench], Awaitable[Target]]] = {
+PEERS: dict[str, Callable[[Bench, str], Awaitable[Target]]] = {
     "nginx": nginx,
     "haproxy": haproxy,
     "apache": apache,
@@ -225,7 +225,7 @@ PEERS: dict[str, Callable[[Bench], Awaitable[Target]]] = {
     "nginx-tls": nginx_tls,
     "oauth2-proxy": oauth2_proxy,
 }
-"""How each is started, by name; may raise `Absent`."""
+"""How each is started, under a name that its files and its log get; may raise `Absent`."""
 
 
 def _program(name: str, package: str) -> str:

@@ -15,7 +15,7 @@ from hubgate.ops.demo.progress import Progress
 from hubgate.ops.demo.redis import RedisServer
 from tests.bench import gateways, peers
 from tests.bench.backend import BASE, HUB_COOKIES, Backend
-from tests.bench.driving import Cost, Driver
+from tests.bench.driving import Cost, Driver, together
 from tests.bench.figures import Figure
 from tests.bench.load import Fault, Plan
 from tests.bench.measure import Spread, interleaved, ratios
@@ -26,6 +26,9 @@ from tests.kit.embedded import EmbeddedProvider
 from tests.kit.running import Gateways, RunningGateway
 
 MIB = 1 << 20
+FRESH = "-fresh"
+TURNS = 4
+"""Of a round; a plan is for one turn."""
 
 
 @dataclass
@@ -53,7 +56,8 @@ class Bench:
     _children: list[Child] = field(default_factory=list)
 
     async def field(self, *names: str) -> list[Target]:
-        """Those of these that can be had here, started and checked; `absent` says why one is not.
+        """Those of these that can be had here, started and checked; `absent` says why one is not. A name with `FRESH`
+        after it is another process of the same kind, which nobody else has used.
 
         `Unfit` for one that answers wrongly.
         """
@@ -68,16 +72,17 @@ class Bench:
         return targets
 
     async def _target(self, name: str) -> Target | None:
-        if name in self.absent:
+        kind = name.removesuffix(FRESH)
+        if kind in self.absent:
             return None
         if name not in self.targets:
             try:
                 with self.progress.step(name, "starting", "started, logged in and checked"):
-                    starting = peers.PEERS.get(name)
-                    target = await (starting(self) if starting else gateways.started(self, name))
+                    starting = peers.PEERS.get(kind)
+                    target = await (starting(self, name) if starting else gateways.started(self, kind, name))
                     check(target)
             except peers.Absent as absent:
-                self.absent[name] = str(absent)
+                self.absent[kind] = str(absent)
                 self.progress.say(name, f"MISSING: {absent}")
                 return None
             self.targets[name] = target
@@ -90,10 +95,14 @@ class Bench:
         targets: Sequence[Target],
         *,
         rounds: int = 0,
+        turns: int = TURNS,
         unit: float = 1e-6,
     ) -> dict[str, list[Cost]]:
-        """What this plan costs each of the targets, round by round. `kind`: a title in the report's table of
-        costs, where the CPU time of each request, message or byte stands in `unit` (seconds).
+        """What this plan costs each of the targets, round by round; name those that are compared next to each other.
+
+        In a round everybody has some short `turns`, so that the same moods of the machine hit all of them. `kind`: a
+        title in the report's table of costs, where the CPU time of each request, message or byte stands in `unit`
+        (seconds).
         """
         by_name = {target.name: target for target in targets}
 
@@ -104,7 +113,10 @@ class Bench:
                 raise Unfit(f"{name}, {kind}: {fault}") from fault
 
         with self.progress.step(kind, f"measuring {', '.join(by_name)}", "measured"):
-            costs = await interleaved(list(by_name), once, rounds=rounds or self.rounds)
+            taken = await interleaved(list(by_name), once, rounds=(rounds or self.rounds) * turns, warm_up=turns)
+        costs = {
+            name: [together(each[at : at + turns]) for at in range(0, len(each), turns)] for name, each in taken.items()
+        }
         self.record(kind, {name: [cost.each / unit for cost in found] for name, found in costs.items()})
         return costs
 
@@ -125,6 +137,11 @@ class Bench:
         if theirs not in costs:
             return Figure(key, [], self.absent[theirs])
         return Figure(key, ratios(list(map(of, costs[ours])), list(map(of, costs[theirs]))), note)
+
+    @property
+    def who(self) -> dict[str, str]:
+        """What each of those is that were started."""
+        return {name.removesuffix(FRESH): target.what for name, target in self.targets.items()}
 
     @property
     def direct(self) -> Target:
