@@ -30,6 +30,12 @@ _PLOTTED = {
     "WebSocket 100 B, CPU µs per message there and back": "a WebSocket message\nthere and back, CPU µs",
     "MiB per 1000 idle WebSockets": "1000 idle WebSockets, MiB",
 }
+_REASONED = (
+    ("200 B", "GET 200 B, CPU µs per request", "gateway"),
+    ("200 B, access log on", "GET 200 B, CPU µs per request", "gateway-log"),
+    ("10 KiB", "GET 10 KiB, CPU µs per request", "gateway"),
+)
+_WORKERS = (1, 4, 16)
 _OURS, _THEIRS = "#2a6f97", "#a9b4bd"
 
 
@@ -101,6 +107,7 @@ class Report:
             _table(("figure (ours : theirs)", "median (least to greatest)", "must", "aim", ""), rows),
             "\n".join(notes),
             self._costs(),
+            self._reasoned(),
             "Who is who:",
             "\n".join(who),
         )
@@ -113,6 +120,16 @@ class Report:
             for title, found in self.costs.items()
         ]
         return _table(("median", *(f"`{name}`" for name in names)), rows) if rows else ""
+
+    def _reasoned(self) -> str:
+        """Requests a second of workers that have a core each: reasoned from the CPU of one request, not measured."""
+        if not all(name in self.costs.get(title, {}) for _, title, name in _REASONED):
+            return ""
+        rates = [1e6 / self.costs[title][name].median for _, title, name in _REASONED]
+        # Two digits are what such a calculation is worth.
+        rows = [(f"{count}", *(f"{float(f'{count * rate:.2g}'):,.0f}" for rate in rates)) for count in _WORKERS]
+        heads = ("workers with a core each: requests a second, on paper", *(label for label, _, _ in _REASONED))
+        return _table(heads, rows)
 
     def json(self) -> str:
         """The same for programs, each round's value included."""

@@ -100,7 +100,7 @@ async def latency(bench: Bench) -> list[Figure]:
     """
     targets = [bench.direct, *await bench.field("haproxy", "nginx", "gateway")]
     title = "GET 200 B at one connection, CPU µs per request"
-    costs = await bench.measured(title, gets(connections=1, count=400), targets, turns=8)
+    costs = await bench.measured(title, gets(connections=1, count=400), targets, turns=16)
     direct = [cost.outcome.p50 * 1e6 for cost in costs.pop("backend")]
     added = {
         name: [cost.outcome.p50 * 1e6 - alone for cost, alone in zip(found, direct, strict=True)]

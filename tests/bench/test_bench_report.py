@@ -7,7 +7,9 @@ import json
 import pytest
 
 from tests.bench import figures, report
+from tests.bench.driving import Cost, together
 from tests.bench.figures import GOALS, Figure, Verdict
+from tests.bench.load import Outcome
 from tests.bench.measure import Spread
 from tests.bench.quick import Judged
 
@@ -65,6 +67,19 @@ def test_the_report_says_what_was_found_and_who_is_missing() -> None:
     assert "a note" in said
     assert "| GET | 10.0 |" in said
     assert [figure["key"] for figure in json.loads(one.json())["figures"]] == ["get-200", "get-200-openidc", "ws-nginx"]
+
+
+def test_many_workers_are_reasoned_from_the_cpu_of_one_request() -> None:
+    small = {"gateway": Spread(30.0, 29.0, 31.0), "gateway-log": Spread(40.0, 39.0, 41.0)}
+    costs = {"GET 200 B, CPU µs per request": small, "GET 10 KiB, CPU µs per request": small}
+    assert "| 4 | 130,000 | 100,000 | 130,000 |" in made(costs=costs).markdown()
+
+
+def test_turns_make_a_round() -> None:
+    one, other = Cost(1.0, 5, Outcome(10, 2.0, 0.1, 0.2)), Cost(3.0, 4, Outcome(30, 4.0, 0.3, 0.4))
+    both = together([one, other])
+    assert (both.cpu, both.peak, both.each, both.outcome.seconds) == (4.0, 5, 0.1, 6.0)
+    assert (both.outcome.p50, both.outcome.p99) == (pytest.approx(0.2), pytest.approx(0.3))
 
 
 def test_only_the_part_between_the_markers_is_written() -> None:
