@@ -14,15 +14,20 @@ import contextlib
 import os
 import shutil
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
+from typing import Literal, get_args
 
 from aiohttp import web
 
 from hubgate.config import Portal
+from hubgate.core import totp
 from hubgate.core.identity import Identity, Proof
 from hubgate.core.session import Session
 from hubgate.core.site import Pool, Site, Upstream
+from hubgate.web.mfa_views import AskCode, AskTicket, Codes, Enrol, Manage, Slug, Trouble, View
 from hubgate.web.problems import PROBLEMS
+from hubgate.web.qr import qr_code
 from hubgate.web.render import STATIC_PATH, Pages, PoolState
 
 NOW = 1_790_000_000.0
@@ -105,6 +110,7 @@ def pages_for(
     public_url: str = "https://jupyter.example.org",
     override: Path | None = None,
     form_origins: Sequence[str] = (PROVIDER,),
+    own_factor: bool = False,
 ) -> Pages:
     """Pages of a site with these pools, on a stopped clock."""
     return Pages(
@@ -112,6 +118,7 @@ def pages_for(
         portal or portal_of(),
         override=override,
         form_origins=form_origins,
+        own_factor=own_factor,
         clock=lambda: NOW,
     )
 
@@ -126,6 +133,48 @@ def mixed(asked: Pool) -> PoolState:
     return states[sum(asked.name.encode()) % len(states)]
 
 
+def enrolling(who: Session, reason: Literal["first", "recovered", "change"], trouble: Trouble | None = None) -> Enrol:
+    """The page that a phone is set up with; the key is everybody's."""
+    uri = totp.provisioning_uri(KEY, account=who.identity.username, issuer="Example Lab")
+    return Enrol(
+        csrf=who.csrf,
+        who=who.identity,
+        session=who if reason == "change" else None,
+        trouble=trouble,
+        reason=reason,
+        qr=qr_code(uri),
+        key=totp.in_fours(KEY),
+        uri=uri,
+        label="Example Lab",
+    )
+
+
+def mfa_views_of(who: Session) -> dict[str, View]:
+    """Every page of the second factor, in every mood."""
+    csrf, ada = who.csrf, who.identity
+    codes = tuple(totp.recovery_code(bytes([number] * 7 + [97])) for number in range(10, 20))
+    slugs: tuple[Slug, ...] = get_args(Slug)
+    troubles = {slug.replace("_", "-"): Trouble(slug, 150.0) for slug in slugs}
+    return {
+        "code": AskCode(csrf=csrf, who=ada),
+        **{f"code-{name}": AskCode(csrf=csrf, who=ada, trouble=trouble) for name, trouble in troubles.items()},
+        "ticket": AskTicket(csrf=csrf, who=ada),
+        "ticket-wrong": AskTicket(csrf=csrf, who=ada, trouble=Trouble("wrong_ticket")),
+        "enrol": enrolling(who, "first"),
+        "enrol-clock": enrolling(who, "first", Trouble("clock_ahead", 120)),
+        "enrol-recovered": enrolling(who, "recovered"),
+        "enrol-change": enrolling(who, "change"),
+        "codes": Codes(csrf=csrf, who=ada, codes=codes, onward="/htc/", enrolled=True, text="\n".join(codes)),
+        "codes-new": Codes(
+            csrf=csrf, who=ada, session=who, codes=codes, onward="/_hubgate/mfa", enrolled=False, text="\n".join(codes)
+        ),
+        "manage": Manage(csrf=csrf, who=ada, session=who, since=NOW - 86400 * 40, left=10),
+        "manage-wrong": Manage(csrf=csrf, who=ada, session=who, since=NOW - 7000, left=1, trouble=Trouble("used_code")),
+        "manage-none": Manage(csrf=csrf, who=ada, session=who, since=None, left=0),
+    }
+
+
+KEY = "JBSWY3DPEHPK3PXPJBSWY3DPEHPK3PXP"
 REQUEST = "01JD6Q2W8ZK4"
 Sample = Callable[[], web.Response]
 
@@ -178,6 +227,9 @@ def samples(public_url: str = "https://jupyter.example.org") -> Mapping[str, Sam
             session=who,
         )
 
+    def mfa(view: View, pages: Pages = usual) -> Sample:
+        return lambda: pages.mfa(view, request_id=REQUEST)
+
     table: dict[str, Sample] = {
         "landing": landing(usual, state_of=all_up),
         "landing-notice": landing(usual, notices=True),
@@ -204,6 +256,12 @@ def samples(public_url: str = "https://jupyter.example.org") -> Mapping[str, Sam
         ),
         "receipt-none": lambda: usual.receipt(request_id=REQUEST, provider_ended=None),
         "receipt-hostile": lambda: hostile.receipt(request_id=HOSTILE, pools=[hostile_pool], connections=1),
+        **{f"mfa-{name}": mfa(view) for name, view in mfa_views_of(ada).items()},
+        "mfa-code-hostile": mfa(
+            AskCode(csrf=ada.csrf, who=session(HOSTILE, HOSTILE).identity, trouble=Trouble("wrong_code")), hostile
+        ),
+        "mfa-enrol-long": mfa(replace(enrolling(ada, "first"), who=session(LONG, LONG).identity, label=LONG), long),
+        "landing-own-factor": landing(pages_for(HTC, HPC, public_url=public_url, own_factor=True)),
         "continue": lambda: usual.continue_login("/_hubgate/login?next=%2Fhtc%2F", request_id=REQUEST),
         "problem-unheard-of": problem("unheard_of"),
         "problem-hostile": problem(HOSTILE, pages=hostile, of=hostile_closed, who=session(HOSTILE, HOSTILE)),

@@ -12,13 +12,14 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from urllib.parse import urlsplit
 
 from aiohttp import web
 
 from hubgate.audit import Audit
-from hubgate.config import Config
+from hubgate.config import Config, Mfa
 from hubgate.core.assertion import Signer
 from hubgate.core.cookies import HubCookieTags
 from hubgate.core.headers import HeaderRules
@@ -38,6 +39,7 @@ from hubgate.upstream.prober import Prober
 from hubgate.upstream.registry import Registry, UpstreamState
 from hubgate.web.affinity import Bindings
 from hubgate.web.disclosure import Disclosure
+from hubgate.web.entrance import Entrance
 from hubgate.web.express import Express
 from hubgate.web.gateway import Gateway
 from hubgate.web.handover import HandoverPages
@@ -145,7 +147,26 @@ async def gateway(
             config.portal,
             override=Path(config.gateway.templates) if config.gateway.templates else None,
             form_origins=[_origin(config.oidc.issuer)],
+            own_factor=config.mfa.mode == "gateway",
         )
+        entrance = Entrance(site, sessions=sessions, live=live, audit=audit, metrics=metrics)
+        mfa = None
+        if config.mfa.mode == "gateway":
+            from hubgate.web.mfa import MfaPages, Terms  # noqa: PLC0415 - most sites leave it to the provider
+
+            mfa = MfaPages(
+                site,
+                Terms(
+                    label=config.mfa.issuer_label or config.portal.title,
+                    acr=config.mfa.acr,
+                    ticket=config.mfa.enrolment == "ticket",
+                ),
+                store=store,
+                keyring=keyring,
+                entrance=entrance,
+                pages=pages,
+                audit=audit,
+            )
         own = own_pages(
             site,
             portal=PortalPages(site, registry=registry, bindings=bindings, signer=signer, pages=pages, audit=audit),
@@ -156,8 +177,8 @@ async def gateway(
                 entry=Entry(config.usernames(), config.oidc.groups_claim, config.admission()),
                 store=store,
                 keyring=keyring,
-                sessions=sessions,
-                live=live,
+                entrance=entrance,
+                second_step=mfa.begin if mfa else None,
                 pages=pages,
                 audit=audit,
                 metrics=metrics,
@@ -174,6 +195,7 @@ async def gateway(
                 audit=audit,
             ),
             handover=HandoverPages(site, sessions=sessions, store=store, keyring=keyring, pages=pages),
+            mfa=mfa,
             pages=pages,
         )
         front = Gateway(
@@ -197,7 +219,7 @@ async def gateway(
             metrics=metrics,
             access=access_log,
         )
-        advice = asyncio.create_task(_advise(store, admin), name="advice at start")
+        advice = asyncio.create_task(_advise(store, admin, config.mfa), name="advice at start")
         stack.callback(advice.cancel)
         shortcut = Express(
             requests=PlainRequests(
@@ -212,9 +234,9 @@ async def gateway(
         yield Served(front, shortcut, own, live, registry, provider)
 
 
-async def _advise(store: Store, admin: KeycloakAdmin | None) -> None:
+async def _advise(store: Store, admin: KeycloakAdmin | None, mfa: Mfa) -> None:
     """Say once what an operator should change about the things around us, as soon as they are there to be looked at."""
-    looks = [_advised("store_advice", store.warnings)]
+    looks = [_advised("store_advice", partial(store.warnings, enrolments=mfa.mode == "gateway"))]
     if admin is not None:
         looks.append(_advised("keycloak_advice", admin.realm_warnings))
     await asyncio.gather(*looks)

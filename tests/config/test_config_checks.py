@@ -96,7 +96,9 @@ def test_the_admin_api_needs_a_keycloak() -> None:
         ({"acr": "", "amr": ["otp"]}, True),
         ({"acr": "", "amr": []}, False),
         ({"acr": "", "mode": "off"}, True),
-        ({"mode": "gateway"}, False),
+        ({"mode": "gateway"}, True),
+        ({"mode": "gateway", "acr": "", "enrolment": "ticket"}, True),
+        ({"mode": "gateway", "enrolment": "later"}, False),
     ],
 )
 def test_a_second_factor_must_be_proved_by_something(mfa: dict[str, object], sound_: bool) -> None:

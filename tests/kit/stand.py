@@ -71,13 +71,16 @@ def free_socket() -> socket.socket:
 
 @contextlib.asynccontextmanager
 async def stand(
-    adapt: Callable[[dict[str, Any]], None] = lambda _: None, *, disclose: str = "hub"
+    adapt: Callable[[dict[str, Any]], None] = lambda _: None, *, disclose: str = "hub", own_factor: bool = False
 ) -> AsyncIterator[Stand]:
-    """Bring everything up. `adapt` changes the configuration (as a TOML document's tables) before it is read."""
+    """Bring everything up. `adapt` changes the configuration (as a TOML document's tables) before it is read.
+
+    `own_factor`: the provider asks for the password alone, and the second factor is the gateway's.
+    """
     async with contextlib.AsyncExitStack() as stack:
         people = _people()
         users = {u.username: devidp.DevUser(u.password, u.totp_key, u.groups, u.name, u.email) for u in people.values()}
-        provider = await stack.enter_async_context(devidp.serving(users, *CLIENT))
+        provider = await stack.enter_async_context(devidp.serving(users, *CLIENT, second_factor=not own_factor))
         hubs = {name: Echo(name) for name in ("htc01", "htc02", "hpc01")}
         for hub in hubs.values():
             runner = web.AppRunner(hub.app())
@@ -97,6 +100,7 @@ async def stand(
             },
             "store": {"url": "memory://"},
             "oidc": {"issuer": provider.issuer, "client_id": CLIENT[0], "client_secret": CLIENT[1]},
+            "mfa": {"mode": "gateway" if own_factor else "keycloak", "issuer_label": "Example Lab"},
             "log": {"access": True},
             "pools": [
                 {

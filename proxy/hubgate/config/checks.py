@@ -114,9 +114,7 @@ def _provider(config: Config) -> Iterator[Fault]:
 
 def _second_factor(config: Config) -> Iterator[Fault]:
     mfa = config.mfa
-    if mfa.mode == "gateway":
-        yield _fault(("mfa", "mode"), mfa.mode, '"keycloak" or "off": "gateway" comes with a later version')
-    elif mfa.mode == "keycloak" and not mfa.acr and not mfa.amr:
+    if mfa.mode == "keycloak" and not mfa.acr and not mfa.amr:
         yield _fault(("mfa", "acr"), mfa.acr, 'an acr or an amr that proves the second factor; or mode = "off"')
 
 
@@ -282,6 +280,11 @@ def cautions(config: Config) -> Iterator[str]:
     yield from _proxies(config, site)
     if config.store.url.reveal().startswith("memory:"):
         yield "store.url is memory://: sessions end with hubgate, and only one process can serve; a site needs redis://"
+        if config.mfa.mode == "gateway":
+            yield (
+                "enrolled second factors are kept in memory: after a restart whoever knows a password can enrol anew; "
+                "a site needs redis:// with appendonly yes and maxmemory-policy noeviction"
+            )
     for key, url in (("oidc.issuer", config.oidc.issuer), ("oidc.internal_url", config.oidc.internal_url)):
         if url.startswith("http://") and not is_loopback(urlsplit(url).hostname or ""):
             yield f"{key} is http://: the client secret and tokens travel in plain text; use https://"

@@ -156,12 +156,22 @@ class Mfa(Table):
     """The second factor."""
 
     mode: Literal["keycloak", "gateway", "off"] = _key(
-        '"keycloak": asked for and checked in the ID token; "off": none, said loudly at start', "keycloak"
+        '"keycloak": asked for and checked in the ID token; "gateway": one-time codes of hubgate\'s own after the '
+        'provider\'s login; "off": none, said loudly at start',
+        "keycloak",
     )
-    acr: Text = _key('the acr that is asked for and must come back; "": not demanded', "mfa")
+    acr: Text = _key(
+        'the acr that is asked for and must come back, "": not demanded; in mode "gateway" what assertions then say',
+        "mfa",
+    )
     amr: tuple[Word, ...] = _key("at least one of these must be in the ID token's amr; empty: not demanded", [])
     issuer_label: Text = _key(
-        'for mode "gateway" of a later version: what an authenticator app shows', "", example="Example Lab"
+        'mode "gateway": what an authenticator app shows; "": portal.title', "", example="Example Lab"
+    )
+    enrolment: Literal["open", "ticket"] = _key(
+        'mode "gateway": who may enrol at the first login; "open": whoever has the password, "ticket": and a ticket '
+        "from `hubgate users enrolment-ticket NAME`",
+        "open",
     )
 
 

@@ -10,8 +10,9 @@ import argparse
 import asyncio
 import secrets
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from importlib.metadata import version
+from typing import NamedTuple
 
 from hubgate.config import Config, ConfigFaults, Fault, load
 from hubgate.errors import OperatorFault, StoreFault
@@ -43,7 +44,9 @@ def main(argv: Sequence[str] | None = None) -> int:
             case "new-secret":
                 return _new_secret()
             case "users":
-                return _release(arguments.config, arguments.username)
+                return _USERS[arguments.action].run(
+                    load(arguments.config, further=[_store_address]), arguments.username
+                )
             case _:
                 return _demo(rest)
     except ConfigFaults as faults:
@@ -72,11 +75,13 @@ def _parser() -> argparse.ArgumentParser:
     ):
         command = commands.add_parser(name, help=meaning, description=meaning, allow_abbrev=False)
         command.add_argument("-c", "--config", metavar="FILE", required=True, help="the configuration, in TOML")
-    users = commands.add_parser("users", help="administer users").add_subparsers(required=True, metavar="COMMAND")
-    meaning = "let the next person who logs in with a username own it, after its owner's account was deleted or renamed"
-    command = users.add_parser("release", help=meaning, description=meaning, allow_abbrev=False)
-    command.add_argument("username", metavar="NAME")
-    command.add_argument("-c", "--config", metavar="FILE", required=True, help="the configuration, in TOML")
+    users = commands.add_parser("users", help="administer users").add_subparsers(
+        dest="action", required=True, metavar="COMMAND"
+    )
+    for name, order in _USERS.items():
+        command = users.add_parser(name, help=order.meaning, description=order.meaning, allow_abbrev=False)
+        command.add_argument("username", metavar="NAME")
+        command.add_argument("-c", "--config", metavar="FILE", required=True, help="the configuration, in TOML")
     meaning = "bring up a whole site on this machine: a login, hubs and the gateway"
     # Its own options, `--help` too, are its own business.
     commands.add_parser("demo", help=meaning, add_help=False)
@@ -108,25 +113,60 @@ def _new_secret() -> int:
     return Exit.OK
 
 
-def _release(path: str, username: str) -> int:
-    config = load(path, further=[_store_address])
-    if asyncio.run(_released(config, username)):
+def _release(config: Config, username: str) -> int:
+    from hubgate.ops import people  # noqa: PLC0415 - see `_serve`
+
+    if asyncio.run(people.released(config, username)):
         print(f"{username} is free: the next person who logs in with this name owns it.")
         return Exit.OK
     print(f"{username} belongs to nobody; nothing was changed.")
     return Exit.OK
 
 
-async def _released(config: Config, username: str) -> bool:
-    from hubgate.core.keyring import Keyring  # noqa: PLC0415 - see `_serve`
-    from hubgate.store import open_store  # noqa: PLC0415
-    from hubgate.web.usernames import Usernames  # noqa: PLC0415
+def _reset_otp(config: Config, username: str) -> int:
+    from hubgate.ops import people  # noqa: PLC0415 - see `_serve`
 
-    store = open_store(config.store.url.reveal(), ca=config.store.ca or None)
-    try:
-        return await Usernames(store, Keyring(config.keys)).release(username)
-    finally:
-        await store.close()
+    if asyncio.run(people.otp_reset(config, username)):
+        print(f"The second factor of {username} is gone: the next login with their password sets up a new one.")
+        if config.mfa.enrolment == "open":
+            print(f"So that it can be nobody else's login: hubgate users enrolment-ticket {username}")
+        return Exit.OK
+    print(f"{username} has no second factor; nothing was changed.")
+    return Exit.OK
+
+
+def _enrolment_ticket(config: Config, username: str) -> int:
+    from hubgate.ops import people  # noqa: PLC0415 - see `_serve`
+
+    ticket, days = asyncio.run(people.ticket_issued(config, username))
+    print(ticket)
+    print(
+        f"Give it to {username} in a way that only they can read. It is good once, for {days} days; until then they "
+        "can't set up one-time codes without it.",
+        file=sys.stderr,
+    )
+    return Exit.OK
+
+
+class _Order(NamedTuple):
+    """A command about one user."""
+
+    meaning: str
+    run: Callable[[Config, str], int]
+
+
+_USERS = {
+    "release": _Order(
+        "let the next person who logs in with a username own it, after its owner's account was deleted or renamed",
+        _release,
+    ),
+    "reset-otp": _Order(
+        'mfa.mode "gateway": forget the second factor of somebody who has lost phone and recovery codes', _reset_otp
+    ),
+    "enrolment-ticket": _Order(
+        'mfa.mode "gateway": print a ticket that somebody must show to set up their second factor', _enrolment_ticket
+    ),
+}
 
 
 def _demo(arguments: Sequence[str]) -> int:

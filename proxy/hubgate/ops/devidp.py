@@ -2,9 +2,9 @@
 
 It stands in where a real Keycloak can't be had, and answers quickly enough for tests. For the gateway and for a
 scripted login it looks like Keycloak: the same paths below the issuer, the same names of form fields, the same claims.
-It demands password and one-time code, and leads somebody without a key through setting one up. Users come from whoever
-starts it, all that it remembers is gone when it ends, and it serves loopback alone: an issuer elsewhere is refused, and
-so is a request that came in by another address.
+It demands password and one-time code, and leads somebody without a key through setting one up; or, for a gateway with a
+second factor of its own, the password alone. Users come from whoever starts it, all that it remembers is gone when it
+ends, and it serves loopback alone: an issuer elsewhere is refused, and so is a request that came in by another address.
 """
 
 from __future__ import annotations
@@ -81,7 +81,8 @@ class _Code:
 
 
 class DevIdp:
-    """The provider. `issuer`: its URL on loopback; `app` answers below the issuer's path.
+    """The provider. `issuer`: its URL on loopback; `app` answers below the issuer's path. `second_factor`: whether it
+    demands one-time codes.
 
     Raises OperatorFault: `devidp_not_loopback`, or `devidp_needs_pyotp` without the extra `demo`.
     """
@@ -93,12 +94,14 @@ class DevIdp:
         client_secret: str,
         issuer: str,
         *,
+        second_factor: bool = True,
         clock: Callable[[], float] = time.time,
     ) -> None:
         demand_loopback(urlsplit(issuer).hostname or "")
         self._users = users
         self._otp = OneTimeCodes({name: user.totp_secret_b32 for name, user in users.items()}, clock)
         self._client = (client_id, client_secret)
+        self._second_factor = second_factor
         self._clock = clock
         self.issuer = issuer.rstrip("/")
         self._path = urlsplit(self.issuer).path
@@ -113,6 +116,10 @@ class DevIdp:
 
     def __repr__(self) -> str:
         return f"DevIdp({self.issuer!r}, development only)"
+
+    @property
+    def _acr(self) -> str:
+        return "mfa" if self._second_factor else "pwd"
 
     def _application(self) -> web.Application:
         app = web.Application(middlewares=[loopback_only])
@@ -139,7 +146,7 @@ class DevIdp:
                 "subject_types_supported": ["public"],
                 "id_token_signing_alg_values_supported": ["ES256"],
                 "code_challenge_methods_supported": ["S256"],
-                "acr_values_supported": ["mfa"],
+                "acr_values_supported": [self._acr],
                 "authorization_response_iss_parameter_supported": True,
             }
         )
@@ -190,6 +197,9 @@ class DevIdp:
                 del self._flows[flow_id]
                 return self._back(flow.request, error="access_denied")
             return self._form(flow_id, "Invalid authenticator code.")
+        return self._logged_in(flow_id, flow)
+
+    def _logged_in(self, flow_id: str, flow: _Flow) -> web.Response:
         del self._flows[flow_id]
         session = _Session(str(uuid.uuid4()), flow.username, int(self._clock()))
         cookie = secrets.token_urlsafe(32)
@@ -206,6 +216,8 @@ class DevIdp:
         if user is None or not right:
             return self._form(flow_id, "Invalid username or password.")
         flow.username = username
+        if not self._second_factor:
+            return self._logged_in(flow_id, flow)
         if not self._otp.enrolled(username):
             flow.new_key = new_key()
         return self._form(flow_id)
@@ -278,8 +290,8 @@ class DevIdp:
             "auth_time": session.auth_time,
             "at_hash": _b64(hashlib.sha256(access_token.encode()).digest()[:16]),
             "sid": session.sid,
-            "acr": "mfa",
-            "amr": ["pwd", "otp"],
+            "acr": self._acr,
+            "amr": ["pwd", "otp"] if self._second_factor else ["pwd"],
             "preferred_username": session.username,
             "name": user.name,
             "email": user.email,
@@ -355,6 +367,7 @@ async def serving(
     host: str = "127.0.0.1",
     port: int = 0,
     path: str = "/realms/dev",
+    second_factor: bool = True,
     clock: Callable[[], float] = time.time,
 ) -> AsyncIterator[DevIdp]:
     """A provider that answers while entered. `host`: an address of loopback; `port` 0: any that is free.
@@ -366,7 +379,7 @@ async def serving(
     with socket.create_server((host, port), family=family) as listener:
         netloc = f"[{host}]" if ":" in host else host
         issuer = f"http://{netloc}:{listener.getsockname()[1]}{path}"
-        idp = DevIdp(users, client_id, client_secret, issuer, clock=clock)
+        idp = DevIdp(users, client_id, client_secret, issuer, second_factor=second_factor, clock=clock)
         runner = web.AppRunner(idp.app, access_log=None, shutdown_timeout=1)
         await runner.setup()
         try:

@@ -3,6 +3,9 @@
 hubgate works with a Redis that forgets: people are then asked to log in again, for no reason that they can see. That
 is worth a line at start. Managed services often forbid CONFIG; then INFO tells most of it, and what it doesn't tell is
 said to be unknown instead of fine. This module asks and judges, and changes nothing.
+
+Where people's second factors are kept in it as well (`mfa.mode = "gateway"`), forgetting is worse: whoever knows the
+password of somebody whose enrolment is lost can enrol in their place. Then snapshots are not enough.
 """
 
 from __future__ import annotations
@@ -18,14 +21,25 @@ OLDEST = (6, 2)
 Ask = Callable[..., Awaitable[Any]]
 
 
-async def advice(ask: Ask) -> list[str]:
-    """Sentences, worst first; empty when all is well. `ask` runs a command. StoreFault when Redis can't be reached."""
+_ENROLMENTS = "enrolled second factors are lost, and whoever knows a password can enrol anew"
+
+
+async def advice(ask: Ask, *, enrolments: bool = False) -> list[str]:
+    """Sentences, worst first; empty when all is well. `ask` runs a command; `enrolments`: second factors are kept here.
+
+    StoreFault when Redis can't be reached.
+    """
     info = await _info(ask)
     settings = await _settings(ask)
     if info is None and settings is None:
         return ["Redis allows neither INFO nor CONFIG GET: check by yourself that it persists and never evicts keys."]
     known = info or {}
-    return [*_role(known), *_version(known), *_persistence(known, settings), *_eviction(known, settings)]
+    return [
+        *_role(known),
+        *_version(known),
+        *_persistence(known, settings, enrolments),
+        *_eviction(known, settings, enrolments),
+    ]
 
 
 def _role(info: Mapping[str, Any]) -> list[str]:
@@ -47,21 +61,29 @@ def _version(info: Mapping[str, Any]) -> list[str]:
     return [f"Redis {found} is too old, logins will fail: it lacks GETDEL. Use {oldest} or newer."]
 
 
-def _persistence(info: Mapping[str, Any], settings: Mapping[str, str] | None) -> list[str]:
-    remedy = "set `appendonly yes`"
+def _persistence(info: Mapping[str, Any], settings: Mapping[str, str] | None, enrolments: bool) -> list[str]:
+    remedy = _ask("set `appendonly yes`")
+    lost = "everybody is logged out" + (f", {_ENROLMENTS}" if enrolments else "")
     if settings is not None:
-        if settings.get("appendonly") == "no" and not settings.get("save"):
-            return [f"Redis keeps everything in memory only: when it restarts, everybody is logged out. {_ask(remedy)}"]
+        if settings.get("appendonly") != "no":
+            return []
+        if not settings.get("save"):
+            return [f"Redis keeps everything in memory only: when it restarts, {lost}. {remedy}"]
+        if enrolments:
+            return [
+                "Redis takes snapshots only: when it crashes, second factors that were enrolled since the last one are "
+                f"lost, and one-time codes that were used since then are good again. {remedy}"
+            ]
         return []
     if info.get("aof_enabled"):
         return []
     return [
         "Redis keeps no append-only file, and whether it takes snapshots could not be checked, since CONFIG GET is not "
-        f"allowed: without either, a restart logs everybody out. {_ask(remedy)}"
+        f"allowed: without either, after a restart {lost}. {remedy}"
     ]
 
 
-def _eviction(info: Mapping[str, Any], settings: Mapping[str, str] | None) -> list[str]:
+def _eviction(info: Mapping[str, Any], settings: Mapping[str, str] | None, enrolments: bool) -> list[str]:
     told = settings if settings is not None else info
     policy = told.get("maxmemory-policy", told.get("maxmemory_policy"))
     limit = str(told.get("maxmemory", ""))
@@ -70,8 +92,12 @@ def _eviction(info: Mapping[str, Any], settings: Mapping[str, str] | None) -> li
     if policy == "noeviction":
         return []
     when = "as soon as a maxmemory is set" if limit == "0" else "when its memory is full"
+    # Enrolments have no time to live, so the volatile- policies pass them over.
+    everything = enrolments and not str(policy).startswith("volatile-")
+    what = "sessions and enrolled second factors" if everything else "sessions"
+    harm = _ENROLMENTS if everything else "people are logged out at random"
     return [
-        f"Redis throws away sessions {when} (maxmemory-policy is {policy}), and people are logged out at random. "
+        f"Redis throws away {what} {when} (maxmemory-policy is {policy}): {harm}. "
         f"{_ask('set `maxmemory-policy noeviction`')}"
     ]
 

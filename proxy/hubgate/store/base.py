@@ -40,7 +40,8 @@ Event = Message | Lost | Restored
 
 
 class Store(Protocol):
-    """Keys and members are text, values bytes. A `ttl` is in seconds; zero or less stands for a millisecond.
+    """Keys and members are text, values bytes. A `ttl` is in seconds; zero or less stands for a millisecond, and None,
+    where it may be given, for ever.
 
     A key holds a value or a set. Asking for the other kind raises StoreFault, but `put`, `delete` and `touch` take any.
     """
@@ -57,11 +58,11 @@ class Store(Protocol):
         """Write, whatever was there."""
         ...
 
-    async def add(self, key: str, value: bytes, *, ttl: float) -> bool:
+    async def add(self, key: str, value: bytes, *, ttl: float | None) -> bool:
         """Write if nothing is there; whether it was written. Of several callers at once, one."""
         ...
 
-    async def replace(self, key: str, old: bytes, new: bytes, *, ttl: float) -> bool:
+    async def replace(self, key: str, old: bytes, new: bytes, *, ttl: float | None) -> bool:
         """Write `new` if exactly `old` is there; whether it was written. Of several callers at once, one."""
         ...
 
@@ -106,8 +107,11 @@ class Store(Protocol):
         """Return if the store answers."""
         ...
 
-    async def warnings(self) -> list[str]:
-        """What an operator should change about this store: a sentence each, with what to do. For the log at start."""
+    async def warnings(self, *, enrolments: bool = False) -> list[str]:
+        """What an operator should change about this store: a sentence each, with what to do. For the log at start.
+
+        `enrolments`: people's second factors are kept in it, too, so more than logins is lost with it.
+        """
         ...
 
     async def close(self) -> None:

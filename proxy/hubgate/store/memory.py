@@ -6,6 +6,7 @@ store is full it refuses what is new, as a Redis with `noeviction` does, instead
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
@@ -51,14 +52,14 @@ class MemoryStore:
     async def put(self, key: str, value: bytes, *, ttl: float) -> None:
         self._write(key, value, self._expiry(ttl))
 
-    async def add(self, key: str, value: bytes, *, ttl: float) -> bool:
+    async def add(self, key: str, value: bytes, *, ttl: float | None) -> bool:
         expires = self._expiry(ttl)
         if self._find(key) is not None:
             return False
         self._write(key, value, expires)
         return True
 
-    async def replace(self, key: str, old: bytes, new: bytes, *, ttl: float) -> bool:
+    async def replace(self, key: str, old: bytes, new: bytes, *, ttl: float | None) -> bool:
         expires = self._expiry(ttl)
         entry = self._find(key)
         if entry is None or _value(entry) != old:
@@ -132,12 +133,15 @@ class MemoryStore:
     async def ping(self) -> None:
         self._check_open()
 
-    async def warnings(self) -> list[str]:
+    async def warnings(self, *, enrolments: bool = False) -> list[str]:
         self._check_open()
-        return [
-            "Sessions are kept in the memory of this one process: a restart logs everybody out. "
-            "Set store.url to a redis:// address for a real site."
-        ]
+        lost = (
+            "Sessions and enrolled second factors are kept in the memory of this one process: after a restart whoever "
+            "knows a password can enrol anew. "
+            if enrolments
+            else "Sessions are kept in the memory of this one process: a restart logs everybody out. "
+        )
+        return [lost + "Set store.url to a redis:// address for a real site."]
 
     async def close(self) -> None:
         self._closed = True
@@ -152,8 +156,8 @@ class MemoryStore:
         if self._closed:
             raise StoreFault("store_closed", "The store was closed.")
 
-    def _expiry(self, ttl: float) -> float:
-        return self._clock() + milliseconds(ttl) / 1000
+    def _expiry(self, ttl: float | None) -> float:
+        return math.inf if ttl is None else self._clock() + milliseconds(ttl) / 1000
 
     def _find(self, key: str) -> _Entry | None:
         self._check_open()

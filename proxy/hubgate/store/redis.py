@@ -36,7 +36,7 @@ CONNECTIONS = 32
 # Compare and set in one step. Redis runs a script with nothing in between (redis.io, "Atomicity of scripts").
 _REPLACE = """
 if redis.call('GET', KEYS[1]) ~= ARGV[1] then return 0 end
-redis.call('SET', KEYS[1], ARGV[2], 'PX', ARGV[3])
+if ARGV[3] then redis.call('SET', KEYS[1], ARGV[2], 'PX', ARGV[3]) else redis.call('SET', KEYS[1], ARGV[2]) end
 return 1
 """
 # PEXPIRE … GT would do, but came with Redis 7. PTTL of a set that was just made is -1.
@@ -133,11 +133,13 @@ class RedisStore:
     async def put(self, key: str, value: bytes, *, ttl: float) -> None:
         await self._ask("SET", PREFIX + key, value, "PX", milliseconds(ttl))
 
-    async def add(self, key: str, value: bytes, *, ttl: float) -> bool:
-        return bool(await self._ask("SET", PREFIX + key, value, "PX", milliseconds(ttl), "NX"))
+    async def add(self, key: str, value: bytes, *, ttl: float | None) -> bool:
+        lifetime = () if ttl is None else ("PX", milliseconds(ttl))
+        return bool(await self._ask("SET", PREFIX + key, value, *lifetime, "NX"))
 
-    async def replace(self, key: str, old: bytes, new: bytes, *, ttl: float) -> bool:
-        return bool(await self._ask("EVAL", _REPLACE, 1, PREFIX + key, old, new, milliseconds(ttl)))
+    async def replace(self, key: str, old: bytes, new: bytes, *, ttl: float | None) -> bool:
+        lifetime = () if ttl is None else (milliseconds(ttl),)
+        return bool(await self._ask("EVAL", _REPLACE, 1, PREFIX + key, old, new, *lifetime))
 
     async def take(self, key: str) -> bytes | None:
         value: bytes | None = await self._ask("GETDEL", PREFIX + key)
@@ -198,8 +200,8 @@ class RedisStore:
     async def ping(self) -> None:
         await self._ask("PING")
 
-    async def warnings(self) -> list[str]:
-        return await advice(self._ask)
+    async def warnings(self, *, enrolments: bool = False) -> list[str]:
+        return await advice(self._ask, enrolments=enrolments)
 
     async def close(self) -> None:
         if self._closed:

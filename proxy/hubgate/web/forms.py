@@ -17,7 +17,6 @@ from urllib.parse import parse_qsl
 
 from aiohttp import web
 
-from hubgate.core.session import Session
 from hubgate.core.site import Site
 from hubgate.errors import ClientFault
 from hubgate.web.render import CSRF_FIELD
@@ -27,8 +26,8 @@ _MOST_FIELDS = 16
 _PATIENCE = 10.0  # seconds for a body that fits into one packet
 
 
-async def own_form(request: web.Request, session: Session, site: Site, host: str) -> Mapping[str, str]:
-    """The fields of a form that our page sent.
+async def own_form(request: web.Request, csrf: str, site: Site, host: str) -> Mapping[str, str]:
+    """The fields of a form that our page sent, with the token that it was given.
 
     Raises ClientFault: `csrf_failed`, 403, for any other; `body_malformed`, `body_timeout` for what can't be read.
     """
@@ -40,7 +39,7 @@ async def own_form(request: web.Request, session: Session, site: Site, host: str
     if any(given != origin for given in request.headers.getall("Origin", ())):
         raise _refused("foreign_origin")
     fields = await _fields(request)
-    if not hmac.compare_digest(fields.get(CSRF_FIELD, "").encode(), session.csrf.encode()):
+    if not hmac.compare_digest(fields.get(CSRF_FIELD, "").encode(), csrf.encode()):
         raise _refused("token")
     return fields
 

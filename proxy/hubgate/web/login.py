@@ -1,4 +1,4 @@
-"""From somebody unknown to a session: the browser's way through the identity provider and back.
+"""From somebody unknown to the door: the browser's way through the identity provider and back.
 
 What has to be remembered meanwhile lies in the store under a hash of `state`, and is bound to a cookie of this one
 browser: whoever is lured into a callback that another browser began gets no session (CVE-2025-68158 in a peer). One
@@ -14,29 +14,27 @@ import logging
 import re
 import secrets
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
 from aiohttp import web
 
 from hubgate.audit import Audit
 from hubgate.core.cookies import set_cookie
-from hubgate.core.identity import Admission, Identity, UsernamePolicy, admit, identity_from_claims
+from hubgate.core.identity import Admission, UsernamePolicy, admit, identity_from_claims
 from hubgate.core.keyring import Keyring
 from hubgate.core.oidc import LoginAttempt, callback_params, safe_next
 from hubgate.core.site import Site
 from hubgate.core.throttle import Rate, Throttle, source_key
 from hubgate.errors import ClientFault, HubgateFault, ProviderFault
-from hubgate.idp.client import Login as Proven
 from hubgate.idp.client import OIDCClient
 from hubgate.idp.keycloak import KeycloakAdmin
 from hubgate.metrics import Metrics
 from hubgate.store.base import Store
 from hubgate.store.codec import Sealer, Tampered
-from hubgate.web.live import LiveSessions
-from hubgate.web.logout import left_behind
+from hubgate.web.entrance import Arrival, Entrance
 from hubgate.web.render import Pages, login_url
-from hubgate.web.sessions import Sessions, fingerprint, user_key
+from hubgate.web.sessions import fingerprint
 from hubgate.web.usernames import Usernames
 from hubgate.web.visit import CALLBACK_PATH, Visit, visit_of
 
@@ -60,8 +58,15 @@ class Entry:
     admission: Admission
 
 
+SecondStep = Callable[[Visit, Arrival], Awaitable[web.Response]]
+"""Takes over somebody whom the provider has let through, where there is more to show before a session begins."""
+
+
 class LoginPages:
-    """`/_hubgate/login` on the portal's host, and `/_hubgate/callback`."""
+    """`/_hubgate/login` on the portal's host, and `/_hubgate/callback`.
+
+    `second_step`: what comes between callback and session; None where the provider's word is enough.
+    """
 
     def __init__(
         self,
@@ -72,8 +77,8 @@ class LoginPages:
         entry: Entry,
         store: Store,
         keyring: Keyring,
-        sessions: Sessions,
-        live: LiveSessions,
+        entrance: Entrance,
+        second_step: SecondStep | None,
         pages: Pages,
         audit: Audit,
         metrics: Metrics,
@@ -86,8 +91,8 @@ class LoginPages:
         self._store = store
         self._attempts = Sealer(keyring, "login-attempt")
         self._usernames = Usernames(store, keyring)
-        self._sessions = sessions
-        self._live = live
+        self._entrance = entrance
+        self._second_step = second_step
         self._pages = pages
         self._audit = audit
         self._metrics = metrics
@@ -152,7 +157,17 @@ class LoginPages:
             await self._usernames.claim(identity)
         except HubgateFault as fault:
             return await self._failed(visit, attempt, fault)
-        return await self._enter(request, visit, attempt, identity, proven)
+        arrival = Arrival(
+            identity,
+            proven.proof,
+            attempt.next,
+            provider_sid=proven.provider_sid,
+            id_token=proven.tokens.id_token,
+            refresh_token=proven.tokens.refresh_token,
+        )
+        if self._second_step is not None:
+            return await self._second_step(visit, arrival)
+        return await self._entrance.enter(request, visit, arrival, self._pages.redirect(arrival.next))
 
     async def _attempt(self, visit: Visit, state: str) -> LoginAttempt:
         """The attempt that this browser began. ClientFault `login_expired` or `login_unknown` when there is none."""
@@ -200,50 +215,6 @@ class LoginPages:
                 await self._admin.require_totp(subject)
         except ProviderFault as fault:
             log.warning("enrolment_not_required", extra={"fault": str(fault)})
-
-    async def _enter(
-        self, request: web.Request, visit: Visit, attempt: LoginAttempt, identity: Identity, proven: Proven
-    ) -> web.Response:
-        before = visit.live
-        cookie, found = await self._sessions.create(
-            identity,
-            proven.proof,
-            provider_sid=proven.provider_sid,
-            id_token=proven.tokens.id_token,
-            refresh_token=proven.tokens.refresh_token,
-            address=visit.address,
-            user_agent=request.headers.get("User-Agent", ""),
-        )
-        response = self._pages.redirect(attempt.next)
-        if before is not None:
-            # The old id ends with every login (session fixation), and a switch ends all that was the other's.
-            await self._sessions.end(before.key, before.session.identity)
-            self._live.forget(before.key)
-            if before.user_key != user_key(identity):
-                for line in left_behind(self._site, self._site.pools_on(visit.host), before.session.identity.username):
-                    response.headers.add("Set-Cookie", line)
-                self._audit.event(
-                    "session_end",
-                    "identity_switch",
-                    user=before.session.identity.username,
-                    client=visit.address,
-                    session=before.session.handle,
-                    request_id=visit.id,
-                )
-        visit.live = self._live.adopt(cookie, visit.host, found)
-        response.headers.add("Set-Cookie", set_cookie(self._site.cookie, cookie, secure=self._site.secure))
-        self._metrics.login("ok")
-        self._audit.event(
-            "login",
-            "ok",
-            user=identity.username,
-            client=visit.address,
-            session=found.session.handle,
-            factor=" ".join(proven.proof.amr) or proven.proof.acr or "none",
-            request_id=visit.id,
-            subject=identity.subject,
-        )
-        return response
 
 
 def _attempt_key(state: str) -> str:

@@ -93,7 +93,7 @@ class LogoutPages:
         visit = visit_of(request)
         if visit.live is None:
             return self._pages.redirect(RECEIPT_PATH)
-        await own_form(request, visit.live.session, self._site, visit.host)
+        await own_form(request, visit.live.session.csrf, self._site, visit.host)
         return await self._end(visit, visit.live)
 
     async def _end(self, visit: Visit, live: LiveSession) -> web.StreamResponse:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from aiohttp import web
 
@@ -19,8 +19,11 @@ from hubgate.web.forms import own_form
 from hubgate.web.handover import HANDOVER_PATH, HandoverPages
 from hubgate.web.login import LoginPages
 from hubgate.web.logout import FAREWELL_PATH, RECEIPT_PATH, LogoutPages, left_behind
-from hubgate.web.render import LOGIN_PATH, LOGOUT_PATH, MOVE_PATH, STATIC_PATH, Pages, login_url
+from hubgate.web.render import LOGIN_PATH, LOGOUT_PATH, MFA_PATH, MOVE_PATH, STATIC_PATH, Pages, login_url
 from hubgate.web.visit import CALLBACK_PATH, visit_of
+
+if TYPE_CHECKING:  # most sites leave the second factor to the provider
+    from hubgate.web.mfa import MfaPages
 
 JWKS_PATH = OWN_PREFIX + "jwks.json"
 
@@ -60,7 +63,7 @@ class PortalPages:
         if visit.live is None:
             raise ClientFault("session_required", status=401)
         session = visit.live.session
-        form = await own_form(request, session, self._site, visit.host)
+        form = await own_form(request, session.csrf, self._site, visit.host)
         pool = next((pool for pool in self._site.pools if pool.name == form.get("pool")), None)
         if pool is None or not pool.admits(session.identity.groups) or self._site.pool_host(pool) != visit.host:
             raise ClientFault("group_missing", status=403)
@@ -107,6 +110,7 @@ def own_pages(
     login: LoginPages,
     logout: LogoutPages,
     handover: HandoverPages,
+    mfa: MfaPages | None,
     pages: Pages,
 ) -> web.Application:
     """Every page that is hubgate's own, by path. What differs between the portal's host and pools' is told here."""
@@ -121,20 +125,26 @@ def own_pages(
 
         return page
 
-    async def ask_at_the_portal(_request: web.Request) -> web.StreamResponse:
-        # A form that is passed on to another host comes from a foreign page there: that host's own page asks again.
-        return pages.redirect(site.public_url + LOGOUT_PATH)
+    def asked_at_the_portal(path: str) -> Page:
+        async def page(_request: web.Request) -> web.StreamResponse:
+            # A form that is passed on to another host comes from a foreign page there: that host's own page asks again.
+            return pages.redirect(site.public_url + path)
+
+        return page
 
     app = web.Application(client_max_size=_FORM_BYTES)
     app.router.add_get("/", on(portal.landing))
     app.router.add_get(LOGIN_PATH, on(login.start, handover.ask))
     app.router.add_get(CALLBACK_PATH, on(login.callback))
     app.router.add_get(LOGOUT_PATH, on(logout.ask))
-    app.router.add_post(LOGOUT_PATH, on(logout.do, ask_at_the_portal))
+    app.router.add_post(LOGOUT_PATH, on(logout.do, asked_at_the_portal(LOGOUT_PATH)))
     app.router.add_get(RECEIPT_PATH, on(logout.receipt))
     app.router.add_get(FAREWELL_PATH, logout.farewell)
     app.router.add_get(HANDOVER_PATH, handover.handle)
     app.router.add_post(MOVE_PATH, portal.move)
+    if mfa is not None:
+        app.router.add_get(MFA_PATH, on(mfa.show))
+        app.router.add_post(MFA_PATH, on(mfa.do, asked_at_the_portal(MFA_PATH)))
     app.router.add_get(JWKS_PATH, portal.jwks)
     app.router.add_get(STATIC_PATH + "{name}", pages.static)
     app.router.add_get("/favicon.ico", portal.file("favicon.svg"))

@@ -10,6 +10,7 @@ Every page is HTML without inline script or style attributes; `policy` says unde
 from __future__ import annotations
 
 import json
+import math
 import re
 import secrets
 import time
@@ -17,7 +18,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 from urllib.parse import quote
 
 import jinja2
@@ -34,9 +35,13 @@ from hubgate.web.policy import Policy
 from hubgate.web.problems import Offer, told_as
 from hubgate.web.words import load_words
 
+if TYPE_CHECKING:  # most sites leave the second factor to the provider
+    from hubgate.web.mfa_views import View
+
 LOGIN_PATH = OWN_PREFIX + "login"
 LOGOUT_PATH = OWN_PREFIX + "logout"
 MOVE_PATH = OWN_PREFIX + "move"
+MFA_PATH = OWN_PREFIX + "mfa"
 STATIC_PATH = OWN_PREFIX + "static/"
 
 CSRF_FIELD = "csrf"
@@ -81,7 +86,10 @@ _FACTORS: Mapping[str, str] = {
 }
 
 _STYLESHEETS = ("hubgate.css", "site.css")
-_TEMPLATES = ("landing.html", "problem.html", "waiting.html", "confirm_logout.html", "receipt.html", "continue.html")
+_TEMPLATES = (
+    *("landing.html", "problem.html", "waiting.html", "confirm_logout.html", "receipt.html", "continue.html"),
+    *("mfa_code.html", "mfa_ticket.html", "mfa_enrol.html", "mfa_codes.html", "mfa_manage.html"),
+)
 
 _STANDALONE = frozenset({"unknown_host", "host_malformed"})
 """Told at an address where our style sheet isn't served: it goes into the page, under a hash of the policy."""
@@ -100,8 +108,8 @@ class Pages:
 
     `override`: a site's own directory, whose files win by name over ours (templates, `static/`, `messages/`); its
     templates can extend ours as `hubgate/<name>`. `form_origins`: origins that a form's answer may redirect to, e.g.
-    the identity provider's (browsers hold the whole chain against `form-action`). Everything is read once, here: for
-    a change, make a new one.
+    the identity provider's (browsers hold the whole chain against `form-action`). `own_factor`: there is a page about
+    the second factor. Everything is read once, here: for a change, make a new one.
 
     A site's own templates are compiled and tried out here, too. Ours, which the tests have tried, are compiled when
     they are first shown: all at once, they took an eighth of the gateway's start.
@@ -117,6 +125,7 @@ class Pages:
         *,
         override: Path | None = None,
         form_origins: Sequence[str] = (),
+        own_factor: bool = False,
         language: str = "en",
         clock: Callable[[], float] = time.time,
     ) -> None:
@@ -136,7 +145,8 @@ class Pages:
             words=self._words,
             portal=portal,
             home=f"{site.public_url}/",
-            paths={"login": LOGIN_PATH, "logout": LOGOUT_PATH, "move": MOVE_PATH},
+            paths={"login": LOGIN_PATH, "logout": LOGOUT_PATH, "move": MOVE_PATH, "mfa": MFA_PATH},
+            own_factor=own_factor,
             csrf_field=CSRF_FIELD,
             static=self._static_url,
             listed=self._listed,
@@ -311,6 +321,22 @@ class Pages:
         """Goes on to `url` at once, with the #fragment of this page's address appended to its `next` parameter."""
         return self._page("continue.html", status=status, request_id=request_id, session=None, script=True, url=url)
 
+    def mfa(self, view: View, *, request_id: str) -> web.Response:
+        """A page of the second factor. One that says why a code was not taken is a 403, or a 429 for too many."""
+        trouble = view.trouble
+        wait = math.ceil(trouble.seconds) if trouble is not None and trouble.slug == "too_many" else None
+        since = getattr(view, "since", None)
+        return self._page(
+            view.template,
+            status=200 if trouble is None else 403 if wait is None else 429,
+            request_id=request_id,
+            session=view.session,
+            form=view.has_form,
+            retry_after=wait,
+            view=view,
+            since="" if since is None else self._time(since),
+        )
+
     # -- files and headers
 
     async def static(self, request: web.Request) -> web.Response:
@@ -344,6 +370,8 @@ class Pages:
 
     def _rehearse(self) -> None:
         """Show every page once, to nobody: what is wrong in a site's own templates comes out now."""
+        from hubgate.web import mfa_views  # noqa: PLC0415 - see above
+
         for name in _TEMPLATES:
             self._environment.get_template(name)  # whatever it may need, beyond what is shown below
         nobody = Session("", Identity("", "", "nobody", ""), Proof("", (), 0), created=0.0, last_seen=0.0, csrf="")
@@ -356,6 +384,8 @@ class Pages:
         self.confirm_logout(nobody, request_id="")
         self.receipt(request_id="", pools=self._site.pools, connections=1, provider_ended=False, provider_url="/")
         self.continue_login(LOGIN_PATH, request_id="")
+        for view in mfa_views.examples(nobody):
+            self.mfa(view, request_id="")
 
     def _page(
         self,
@@ -365,11 +395,12 @@ class Pages:
         session: Session | None,
         status: int = 200,
         retry_after: int | None = None,
+        form: bool = False,
         script: bool = False,
         standalone: bool = False,
         **facts: object,
     ) -> web.Response:
-        """`session`: the page has a form (Log Out at least); `script`: it runs one of our static files."""
+        """`session`: the page has a form, Log Out; `form`: it has another; `script`: it runs one of our files."""
         nonce = secrets.token_urlsafe(16) if script else ""
         inline_style = self._inline_style if standalone else ""
         html = self._environment.get_template(template).render(
@@ -382,7 +413,7 @@ class Pages:
             inline_style=inline_style,
         )
         headers = {
-            **self._policy.page(form=session is not None, nonce=nonce, inline_style=inline_style),
+            **self._policy.page(form=form or session is not None, nonce=nonce, inline_style=inline_style),
             "Content-Language": self._words.language,
         }
         if retry_after is not None:

@@ -56,6 +56,12 @@ class Usernames:
         except Tampered:
             return None
 
+    async def owner(self, username: str) -> str | None:
+        """Whose name it is (`user_key`), None: nobody's."""
+        key = _key(username)
+        present = await self._store.get(key)
+        return None if present is None else self._owner(key, present)
+
     async def release(self, username: str) -> bool:
         """Let the next person who logs in with this name own it; whether anybody did."""
         return bool(await self._store.delete(_key(username)))

@@ -1,0 +1,77 @@
+"""What an administrator does about one person, from the command line, past any gateway that runs.
+
+Everything goes through the store, so gateways see it with their next request. What was done about a second factor goes
+to the audit log, with the account of the system that did it.
+"""
+
+from __future__ import annotations
+
+import getpass
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+
+from hubgate.audit import Audit, LineFile
+from hubgate.config import Config
+from hubgate.core.keyring import Keyring
+from hubgate.errors import OperatorFault
+from hubgate.store import open_store
+from hubgate.store.base import Store
+from hubgate.web.factors import Factors
+from hubgate.web.tickets import LIFETIME, Tickets
+from hubgate.web.usernames import Usernames
+
+
+async def released(config: Config, username: str) -> bool:
+    """Let the next person own a username; whether anybody did. Raises StoreFault."""
+    async with _store(config) as store:
+        return await Usernames(store, Keyring(config.keys)).release(username)
+
+
+async def otp_reset(config: Config, username: str) -> bool:
+    """Forget somebody's second factor; whether there was one. Raises StoreFault, OperatorFault `not_our_factor`."""
+    _demand_own_factor(config)
+    keyring = Keyring(config.keys)
+    async with _store(config) as store:
+        owner = await Usernames(store, keyring).owner(username)
+        if owner is None or not await Factors(store, keyring).reset(owner):
+            return False
+    _note(config, "reset", username)
+    return True
+
+
+async def ticket_issued(config: Config, username: str) -> tuple[str, int]:
+    """A new enrolment ticket, and for how many days it is good. Raises StoreFault, OperatorFault `not_our_factor`."""
+    _demand_own_factor(config)
+    async with _store(config) as store:
+        ticket = await Tickets(store, Keyring(config.keys), demanded=False).issue(username)
+    _note(config, "ticket_issued", username)
+    return ticket, int(LIFETIME // 86400)
+
+
+@asynccontextmanager
+async def _store(config: Config) -> AsyncIterator[Store]:
+    store = open_store(config.store.url.reveal(), ca=config.store.ca or None)
+    try:
+        yield store
+    finally:
+        await store.close()
+
+
+def _demand_own_factor(config: Config) -> None:
+    if config.mfa.mode != "gateway":
+        raise OperatorFault(
+            "not_our_factor", f'mfa.mode is "{config.mfa.mode}": second factors are the identity provider\'s, not ours'
+        )
+    if config.store.url.reveal() == "memory://":
+        raise OperatorFault("not_our_factor", "store.url is memory://: only the running gateway reaches its enrolments")
+
+
+def _note(config: Config, outcome: str, username: str) -> None:
+    by = "unknown"
+    with suppress(OSError, KeyError):  # an account without a name, in a container
+        by = getpass.getuser()
+    lines = LineFile(config.log.audit)
+    try:
+        Audit(lines.write).event("second_factor", outcome, user=username, by=by)
+    finally:
+        lines.close()

@@ -1,0 +1,101 @@
+"""From somebody who has proved who they are to a session, in exactly one way.
+
+Whatever had to be shown before, at the identity provider or here, has been shown when `Entrance.enter` is called; it
+decides nothing any more. What ends with a new session (the one before it, and what another person left in the browser)
+ends here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from aiohttp import web
+
+from hubgate.audit import Audit
+from hubgate.core.cookies import set_cookie
+from hubgate.core.identity import Identity, Proof
+from hubgate.core.site import Site
+from hubgate.metrics import Metrics
+from hubgate.web.live import LiveSessions
+from hubgate.web.logout import left_behind
+from hubgate.web.sessions import Sessions, user_key
+from hubgate.web.visit import Visit
+
+
+@dataclass(frozen=True, slots=True)
+class Arrival:
+    """Somebody at the door: who, proved how, with which tokens of the provider, on the way to `next`."""
+
+    identity: Identity
+    proof: Proof
+    next: str
+    provider_sid: str
+    id_token: str = field(repr=False)
+    refresh_token: str = field(repr=False)
+
+    def as_record(self) -> dict[str, Any]:
+        """As JSON for the store; `from_record` reads it."""
+        texts = {name: getattr(self, name) for name in ("next", "provider_sid", "id_token", "refresh_token")}
+        return {**texts, "identity": self.identity.as_record(), "proof": self.proof.as_record()}
+
+    @classmethod
+    def from_record(cls, record: Mapping[str, Any]) -> Arrival:
+        """The arrival that `as_record` wrote. KeyError or TypeError: it was not written by it."""
+        identity, proof = Identity.from_record(record["identity"]), Proof.from_record(record["proof"])
+        return cls(**{**record, "identity": identity, "proof": proof})
+
+
+class Entrance:
+    """Where sessions begin."""
+
+    def __init__(self, site: Site, *, sessions: Sessions, live: LiveSessions, audit: Audit, metrics: Metrics) -> None:
+        self._site = site
+        self._sessions = sessions
+        self._live = live
+        self._audit = audit
+        self._metrics = metrics
+
+    async def enter(self, request: web.Request, visit: Visit, arrival: Arrival, response: web.Response) -> web.Response:
+        """Begin a session, and let `response` bring its cookie to the browser. Raises StoreFault: there is none."""
+        identity, proof = arrival.identity, arrival.proof
+        before = visit.live
+        cookie, found = await self._sessions.create(
+            identity,
+            proof,
+            provider_sid=arrival.provider_sid,
+            id_token=arrival.id_token,
+            refresh_token=arrival.refresh_token,
+            address=visit.address,
+            user_agent=request.headers.get("User-Agent", ""),
+        )
+        if before is not None:
+            # The old id ends with every login (session fixation), and a switch ends all that was the other's.
+            await self._sessions.end(before.key, before.session.identity)
+            self._live.forget(before.key)
+            if before.user_key != user_key(identity):
+                for line in left_behind(self._site, self._site.pools_on(visit.host), before.session.identity.username):
+                    response.headers.add("Set-Cookie", line)
+                self._audit.event(
+                    "session_end",
+                    "identity_switch",
+                    user=before.session.identity.username,
+                    client=visit.address,
+                    session=before.session.handle,
+                    request_id=visit.id,
+                )
+        visit.live = self._live.adopt(cookie, visit.host, found)
+        response.headers.add("Set-Cookie", set_cookie(self._site.cookie, cookie, secure=self._site.secure))
+        self._metrics.login("ok")
+        self._audit.event(
+            "login",
+            "ok",
+            user=identity.username,
+            client=visit.address,
+            session=found.session.handle,
+            factor=" ".join(proof.amr) or proof.acr or "none",
+            request_id=visit.id,
+            subject=identity.subject,
+        )
+        return response
