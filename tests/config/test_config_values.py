@@ -129,7 +129,7 @@ REFUSED = [
     ("oidc.allow_email_domains[0]", "@example.org", '"@example.org"', "after"),
     ("oidc.token_endpoint_auth_method", "none", '"none"', '"client_secret_basic"'),
     ("oidc.client_secret", ["x"], "a list of 1", "{ env ="),
-    ("mfa.enrolment", "later", '"later"', "ticket"),
+    ("mfa.enrolment", "later", '"later"', '"open" or "ticket"'),
     ("mfa.mode", "on", '"on"', '"keycloak", "gateway" or "off"'),
     ("mfa.acr", "", '""', "amr"),
     ("session.idle", 30, "30", '"90s"'),

@@ -17,14 +17,17 @@ from aiohttp import web
 from hubgate import app
 from hubgate.audit import Audit
 from hubgate.config import Surroundings, reading
+from hubgate.core.keyring import Keyring
 from hubgate.metrics import Metrics
 from hubgate.ops import devidp
 from hubgate.ops.demo.realm import DemoUser
+from hubgate.store.base import Store
 from hubgate.web.wire import Listener, front_runner
 from tests.kit.echo import Echo
 from tests.kit.person import Person
 
 CLIENT = ("hubgate", "lab-secret")
+SECRET = "a secret key of thirty-two characters at least"
 
 
 def _people() -> dict[str, DemoUser]:
@@ -46,6 +49,16 @@ class Stand:
     access: list[tuple[Any, ...]]
     provider_url: str
     users: dict[str, DemoUser]
+
+    @property
+    def store(self) -> Store:
+        """What the gateway keeps its records in."""
+        return self.served.live._store
+
+    @property
+    def keyring(self) -> Keyring:
+        """The gateway's keys."""
+        return Keyring([SECRET.encode()])
 
     def person(self) -> Person:
         return Person(self.provider_url, self.url)
@@ -95,7 +108,7 @@ async def stand(
             "gateway": {
                 "public_url": f"http://127.0.0.1:{port}",
                 "listen": [f"127.0.0.1:{port}"],
-                "secret_keys": ["a secret key of thirty-two characters at least"],
+                "secret_keys": [SECRET],
                 "ops_listen": "",
             },
             "store": {"url": "memory://"},
