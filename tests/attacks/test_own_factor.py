@@ -16,8 +16,8 @@ from yarl import URL
 from hubgate import app
 from hubgate.core import totp
 from hubgate.core.guesses import PLACE
-from hubgate.store.memory import MemoryStore
 from hubgate.web.factors import Factors
+from tests.kit.hesitant import Hesitant
 from tests.kit.phone import asks_for, enrolled, logged_in, phone_of, recovery_codes, step_form, with_password
 from tests.kit.stand import stand
 
@@ -210,7 +210,7 @@ class TestOnce:
             assert all("used already" in answer.text for answer in refused)
 
     async def test_also_on_two_replicas_with_a_store_in_memory(self, monkeypatch):
-        store = MemoryStore()
+        store = Hesitant()
         monkeypatch.setattr(app, "open_store", lambda *_, **__: store)
         await one_of_two_replicas("memory://")
 
