@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import hashlib
+import json
 import sys
 from typing import Any
 from urllib.parse import parse_qs, urlencode, urlsplit
@@ -58,6 +59,16 @@ async def code_for(idp: DevIdp, clock: Clock, person: Person, app: App | None = 
 
 async def at_the_code(idp: DevIdp, person: Person, username: str = "alice") -> Seen:
     return await person.send(await person.visit(authorize(idp)), username=username, password=f"{username}-pw")
+
+
+async def test_for_a_gateway_with_its_own_second_factor_the_password_is_all(clock: Clock) -> None:
+    async with serving(USERS, "hubgate", SECRET, second_factor=False, clock=clock) as idp, Person(idp.issuer) as person:
+        seen = await at_the_code(idp, person)
+        grant = {"grant_type": "authorization_code", "code": seen.answer["code"], "redirect_uri": CALLBACK}
+        _, tokens = await token(idp, **grant, code_verifier=VERIFIER)
+        payload = tokens["id_token"].split(".")[1]
+        claims = json.loads(base64.urlsafe_b64decode(payload + "=" * (-len(payload) % 4)))
+    assert (claims["acr"], claims["amr"]) == ("pwd", ["pwd"])
 
 
 # --- Where it serves

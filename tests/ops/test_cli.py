@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import subprocess
 import sys
+from collections.abc import Awaitable, Callable
 from importlib.metadata import version
 from pathlib import Path
+from typing import TypeVar
 
 import pytest
 
 from hubgate.config import load, parse
+from hubgate.core import totp
 from hubgate.core.identity import Identity
 from hubgate.core.keyring import Keyring
 from hubgate.errors import ClientFault
@@ -18,8 +22,13 @@ from hubgate.ops.cli import main
 from hubgate.ops.demo.redis import RedisServer
 from hubgate.ops.exits import Exit
 from hubgate.store import open_store
+from hubgate.store.base import Store
+from hubgate.web.factors import Factors
+from hubgate.web.tickets import Tickets
 from hubgate.web.usernames import Usernames
 from tests.ops.serving import write_config
+
+T = TypeVar("T")
 
 
 def test_check_config_says_ok_and_sums_up(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -139,3 +148,58 @@ def test_users_release_frees_a_name_in_the_store(
     assert main(["users", "release", "ada", "-c", str(path)]) == Exit.OK
     assert "ada is free" in capsys.readouterr().out
     asyncio.run(claim("second"))
+
+
+def test_an_administrator_resets_a_second_factor_and_issues_a_ticket(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], redis_server: RedisServer
+) -> None:
+    audit = tmp_path / "audit.log"
+    more = f'[mfa]\nmode = "gateway"\n[store]\nurl = "{redis_server.url}"'
+    path = write_config(tmp_path, audit=str(audit), more=more)
+    keyring = Keyring(load(path).keys)
+    eve = Identity("https://id.example.org", "subject-of-eve", "eve")
+
+    async def done(act: Callable[[Store], Awaitable[T]]) -> T:
+        store = open_store(redis_server.url)
+        try:
+            return await act(store)
+        finally:
+            await store.close()
+
+    async def enrolled(store: Store) -> None:
+        await Usernames(store, keyring).claim(eve)
+        assert await Factors(store, keyring).enrol(eve, totp.new_key(b"k" * 20), step=0, replaces="")
+
+    assert main(["users", "reset-otp", "eve", "-c", str(path)]) == Exit.OK
+    assert "has no second factor" in capsys.readouterr().out
+    assert not audit.exists()
+    asyncio.run(done(enrolled))
+    assert main(["users", "reset-otp", "eve", "-c", str(path)]) == Exit.OK
+    out = capsys.readouterr().out
+    assert "is gone" in out
+    assert "hubgate users enrolment-ticket eve" in out
+    assert asyncio.run(done(lambda store: Factors(store, keyring).of(eve))) is None
+
+    assert main(["users", "enrolment-ticket", "eve", "-c", str(path)]) == Exit.OK
+    out, err = capsys.readouterr()
+    assert asyncio.run(done(lambda store: Tickets(store, keyring, demanded=False).good("eve", out)))
+    assert "for 7 days" in err
+    lines = [json.loads(line) for line in audit.read_text().splitlines()]
+    assert [(line["event"], line["outcome"], line["user"]) for line in lines] == [
+        ("second_factor", "reset", "eve"),
+        ("second_factor", "ticket_issued", "eve"),
+    ]
+    assert all(line["by"] for line in lines)
+    assert out.strip() not in audit.read_text()
+
+
+@pytest.mark.parametrize("command", ["reset-otp", "enrolment-ticket"])
+@pytest.mark.parametrize(
+    ("more", "why"),
+    [("", 'mfa.mode is "keycloak"'), ('[mfa]\nmode = "gateway"\n[store]\nurl = "memory://"', "memory://")],
+)
+def test_second_factors_that_are_not_ours_or_not_in_reach(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], command: str, more: str, why: str
+) -> None:
+    assert main(["users", command, "eve", "-c", str(write_config(tmp_path, more=more))]) == Exit.START
+    assert why in capsys.readouterr().err

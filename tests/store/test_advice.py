@@ -64,6 +64,22 @@ async def test_a_redis_that_throws_away(limit: str, when: str) -> None:
     assert "maxmemory-policy noeviction" in sentence
 
 
+async def test_where_second_factors_are_kept_forgetting_is_worse() -> None:
+    good = Asked(GOOD_INFO, GOOD_CONFIG, "")
+    assert await advice(good, enrolments=True) == []
+    for changed, words in (
+        ({"appendonly": "no"}, "whoever knows a password can enrol anew. Set `appendonly yes`"),
+        ({"appendonly": "no", "save": "900 1"}, "second factors that were enrolled since the last one are lost"),
+        ({"maxmemory-policy": "allkeys-lru"}, "sessions and enrolled second factors"),
+        ({"maxmemory-policy": "volatile-lru"}, "Redis throws away sessions as soon as"),
+    ):
+        (sentence,) = await advice(Asked(GOOD_INFO, GOOD_CONFIG | changed, ""), enrolments=True)
+        assert words in sentence
+    blind = Asked(GOOD_INFO | {"aof_enabled": 0}, None, "store_forbidden")
+    (sentence,) = await advice(blind, enrolments=True)
+    assert "enrolled second factors are lost" in sentence
+
+
 @pytest.mark.parametrize("refusal", ["store_refused", "store_forbidden"])
 async def test_where_config_is_forbidden_info_tells(refusal: str) -> None:
     assert await told(config=None, refusal=refusal) == []

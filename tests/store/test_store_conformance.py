@@ -138,6 +138,27 @@ async def test_values_expire(store: Store, until: Until) -> None:
     assert await store.add("short", b"again", ttl=60) is True
 
 
+async def test_what_has_no_time_to_live_stays(store: Store, until: Until) -> None:
+    assert await store.add("added", b"1", ttl=None) is True
+    assert await store.add("added", b"2", ttl=None) is False
+    await store.put("short", b"1", ttl=0.05)
+    assert await store.replace("short", b"1", b"2", ttl=None) is True
+    assert await store.replace("added", b"other", b"2", ttl=None) is False
+    await store.put("marker", b"1", ttl=0.2)
+
+    async def marker_gone() -> bool:
+        return await store.get("marker") is None
+
+    await until(marker_gone)
+    assert await store.get_many(["added", "short"]) == [b"1", b"2"]
+    assert await store.replace("added", b"1", b"3", ttl=0.05) is True, "and can be given one"
+
+    async def gone() -> bool:
+        return await store.get("added") is None
+
+    await until(gone)
+
+
 async def test_a_touched_value_lives_on(store: Store, until: Until) -> None:
     await store.put("k", b"1", ttl=1)
     assert await store.touch("k", ttl=60) is True
@@ -311,7 +332,7 @@ async def test_a_subscription_leaves_nothing_behind(store: Store) -> None:
 
 async def test_the_store_answers(store: Store) -> None:
     await store.ping()
-    for sentence in await store.warnings():
+    for sentence in [*await store.warnings(), *await store.warnings(enrolments=True)]:
         assert sentence.endswith(".")
         assert len(sentence) > 40
 

@@ -7,8 +7,8 @@ to the audit log, with the account of the system that did it.
 from __future__ import annotations
 
 import getpass
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, suppress
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
 
 from hubgate.audit import Audit, LineFile
 from hubgate.config import Config
@@ -35,7 +35,8 @@ async def otp_reset(config: Config, username: str) -> bool:
         owner = await Usernames(store, keyring).owner(username)
         if owner is None or not await Factors(store, keyring).reset(owner):
             return False
-    _note(config, "reset", username)
+    with _audit(config) as audit:
+        audit.event("second_factor", "reset", user=username, by=_operator())
     return True
 
 
@@ -44,7 +45,8 @@ async def ticket_issued(config: Config, username: str) -> tuple[str, int]:
     _demand_own_factor(config)
     async with _store(config) as store:
         ticket = await Tickets(store, Keyring(config.keys), demanded=False).issue(username)
-    _note(config, "ticket_issued", username)
+    with _audit(config) as audit:
+        audit.event("second_factor", "ticket_issued", user=username, by=_operator())
     return ticket, int(LIFETIME // 86400)
 
 
@@ -66,12 +68,17 @@ def _demand_own_factor(config: Config) -> None:
         raise OperatorFault("not_our_factor", "store.url is memory://: only the running gateway reaches its enrolments")
 
 
-def _note(config: Config, outcome: str, username: str) -> None:
-    by = "unknown"
-    with suppress(OSError, KeyError):  # an account without a name, in a container
-        by = getpass.getuser()
+@contextmanager
+def _audit(config: Config) -> Iterator[Audit]:
     lines = LineFile(config.log.audit)
     try:
-        Audit(lines.write).event("second_factor", outcome, user=username, by=by)
+        yield Audit(lines.write)
     finally:
         lines.close()
+
+
+def _operator() -> str:
+    try:
+        return getpass.getuser()
+    except (OSError, KeyError):
+        return "unknown"  # an account without a name, in a container

@@ -20,7 +20,7 @@ from typing import Any
 from hubgate.core import totp
 from hubgate.core.identity import Identity
 from hubgate.core.keyring import Keyring
-from hubgate.errors import ClientFault
+from hubgate.errors import ClientFault, HubgateFault
 from hubgate.store.base import Store
 from hubgate.store.codec import Sealer, Tampered
 from hubgate.web.sessions import user_key
@@ -63,7 +63,7 @@ Change = Callable[[Enrolment], Enrolment | None]
 class Factors:
     """The second factors of the site's people.
 
-    Every method may raise `StoreFault`, and ClientFault `second_factor_unreadable`, 503, for a record that hubgate
+    Every method may raise `StoreFault`, and HubgateFault `second_factor_unreadable`, 503, for a record that hubgate
     didn't write.
     """
 
@@ -159,7 +159,7 @@ class Factors:
             return sealed, Enrolment.from_record(self._sealer.open(at, sealed))
         except Tampered as error:
             # Taking it for none would let whoever writes to the store, and knows a password, enrol.
-            raise ClientFault(
+            raise HubgateFault(
                 "second_factor_unreadable", "an enrolment that hubgate didn't write: users reset-otp", status=503
             ) from error
 

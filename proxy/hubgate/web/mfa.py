@@ -170,7 +170,7 @@ class MfaPages:
         enrolment = await self._factors.recover(who, typed)
         if enrolment is None:
             return self._refused(visit, who, Trouble("wrong_recovery_code"))
-        self._noted(visit, who, "recovery_code_used", left=len(enrolment.recovery))
+        self._audited("second_factor", "recovery_code_used", visit, who, left=len(enrolment.recovery))
         await self._attempts.right(lane, who)
         # Should this fail, the code is spent and there are nine more.
         await self._pendings.update(pending, recovered=True, setup=_new_setup(enrolment.id))
@@ -198,7 +198,7 @@ class MfaPages:
                 return await self._ask(visit, pending, _trouble(verdict))
         if codes is None:
             return self._pages.redirect(MFA_PATH)  # somebody was faster, and it is their code that is asked for
-        self._noted(visit, who, "replaced" if pending.recovered else "enrolled", how="login")
+        self._audited("second_factor", "replaced" if pending.recovered else "enrolled", visit, who, how="login")
         if not setup.replaces:
             await self._tickets.spend(who.username)
         view = self._codes(pending.csrf, who, codes, onward=pending.arrival.next, enrolled=True)
@@ -262,7 +262,7 @@ class MfaPages:
                 return await self._manage(visit, live, trouble)
             if step == "codes":
                 codes = await self._factors.new_recovery_codes(who)
-                self._noted(visit, who, "recovery_codes_renewed")
+                self._audited("second_factor", "recovery_codes_renewed", visit, who)
                 return self._shown(visit, self._codes(session.csrf, who, codes, onward=MFA_PATH, enrolled=False))
             key = _change_key(live)
             await self._store.put(key, self._changes.seal(key, _new_setup(enrolment.id).as_record()), ttl=LIFETIME)
@@ -278,7 +278,7 @@ class MfaPages:
         await self._store.delete(_change_key(live))
         if codes is None:
             raise ClientFault("second_factor_changed", "enrolled elsewhere meanwhile", status=409)
-        self._noted(visit, who, "replaced", how="session")
+        self._audited("second_factor", "replaced", visit, who, how="session")
         return self._shown(visit, self._codes(live.session.csrf, who, codes, onward=MFA_PATH, enrolled=True))
 
     async def _begun(self, live: LiveSession, enrolment: Enrolment | None) -> Setup | None:
@@ -307,12 +307,12 @@ class MfaPages:
         return None if isinstance(verdict, totp.Right) else self._refused(visit, who, _trouble(verdict))
 
     def _refused(self, visit: Visit, who: Identity, trouble: Trouble) -> Trouble:
-        self._noted(visit, who, "refused", code=trouble.slug)
+        self._audited("second_factor", "refused", visit, who, code=trouble.slug)
         return trouble
 
-    def _noted(self, visit: Visit, who: Identity, outcome: str, **more: Any) -> None:
+    def _audited(self, event: str, outcome: str, visit: Visit, who: Identity, **more: Any) -> None:
         self._audit.event(
-            "second_factor",
+            event,
             outcome,
             user=who.username,
             client=visit.address,
