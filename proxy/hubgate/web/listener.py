@@ -116,19 +116,19 @@ class BrowserConnection(web.RequestHandler):
         """One of the two ways, or a wait for what is missing."""
         if self.ride is not None:
             self._hold(data)
-        elif self._owed or not self.idle or self._paused:
+            return
+        if self._held:
+            data, self._held = self._held + data, b""
+        if self._shortcut is None or self._owed or not self.idle or self._paused:
             self._long_way(data)
-        elif self._shortcut is not None:
-            if self._held:
-                data, self._held = self._held + data, b""
-            if self._shortcut(self, data):
-                self._head_since = 0.0
-            elif _may_become_plain(data):
-                self._held = data
-                if not self._head_since:
-                    self._head_begins()
-            else:
-                self._long_way(data)
+        elif self._shortcut(self, data):
+            self._head_since = 0.0
+        elif _may_become_plain(data):
+            self._held = data
+            if not self._head_since:
+                self._head_begins()
+        else:
+            self._long_way(data)
 
     def _hold(self, data: bytes) -> None:
         self._held += data
