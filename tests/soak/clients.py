@@ -241,6 +241,18 @@ class Crowd:
                 await line.send(data[begin:end])
                 await asyncio.sleep(self.rng.random() * 0.01)
 
+    async def _apart(self, line: Line, requests: Sequence[bytes]) -> None:
+        """Send each in a segment of its own, without waiting for answers; now and then cut across the borders."""
+        shift = self.rng.choice((0, 0, 10))
+        data = b"".join(requests)
+        ends = [end - min(shift, len(requests[0]) - 1) for end in itertools.accumulate(map(len, requests))][:-1]
+        pause = self.rng.choice((0.0, 0.001, 0.004))
+        line.used += len(requests)
+        with contextlib.suppress(ConnectionError):
+            for begin, end in itertools.pairwise([0, *ends, len(data)]):
+                await line.send(data[begin:end])
+                await asyncio.sleep(self.rng.random() * pause)
+
     # -- answers
 
     def judge(self, sent: Sent, line: Line, answer: Answer) -> None:
@@ -340,7 +352,7 @@ class Crowd:
         await self.put_back(line, answer)
 
     async def pipeline(self) -> None:
-        """Many requests in one write; answers in their order."""
+        """Many requests without waiting, in one write or in many; answers in their order."""
         line = await self.line()
         asked: list[Sent | str] = []
         data: list[bytes] = []
@@ -371,7 +383,10 @@ class Crowd:
         if not asked:
             await self.put_back(line, Answer(keep=True))
             return
-        sending = asyncio.create_task(self._spoken(line, b"".join(data)))
+        # Apart, each request meets the one before it at another point of its way.
+        sending = asyncio.create_task(
+            self._apart(line, data) if self.rng.random() < 0.5 else self._spoken(line, b"".join(data))
+        )
         try:
             for each in asked:
                 if isinstance(each, str):
