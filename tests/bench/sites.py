@@ -80,13 +80,24 @@ def pool(name: str, hubs: Mapping[str, str]) -> dict[str, Any]:
     return {"name": name, "title": name.title(), "path": f"/{name}/", "groups": [GROUP], "hubs": entries}
 
 
-def site(bench: Bench, name: str, pools: Sequence[Mapping[str, Any]], **tables: Mapping[str, Any]) -> Site:
-    """One that serves and sees its hubs; it ends with the bench."""
+def site(
+    bench: Bench,
+    name: str,
+    pools: Sequence[Mapping[str, Any]],
+    *,
+    url: str = "",
+    wait: bool = True,
+    **tables: Mapping[str, Any],
+) -> Site:
+    """One that serves (at `url`, if that is given); it ends with the bench. `wait`: until it sees its hubs."""
     redis = RedisServer(bench.folder / f"{name}-redis", durable=True, name=f"{name}-redis")
     bench.ends(redis)
     redis.start()
     redis.ready()
     own: dict[str, Any] = {"session": {"idle": "12h", "max": "12h"}, "log": {"access": False}}
-    gateway = bench.gateways.start(pools=pools, provider=bench.provider, store_url=redis.url, **{**own, **tables})
-    gateway.sees(hub["name"] for pool in pools for hub in pool["hubs"])
+    gateway = bench.gateways.start(
+        pools=pools, provider=bench.provider, store_url=redis.url, public_url=url, **{**own, **tables}
+    )
+    if wait:
+        gateway.sees(hub["name"] for pool in pools for hub in pool["hubs"])
     return Site(gateway, redis)
