@@ -44,6 +44,8 @@ class Lane:
         self.hub = hub
         self.acts: deque[Act] = deque()
         self.requests: list[bytes] = []
+        self.speakers: list[Peer] = []
+        """The hub's ends over which `requests` came."""
         self.cookies: dict[str, bytes] = {}
         self.bindings: dict[tuple[str, bytes], bytes] = {}
         self.clients: list[Peer] = []
@@ -72,6 +74,7 @@ class Lane:
                 await peer.send(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")
                 continue
             self.requests.append(head)
+            self.speakers.append(peer)
             if self.acts:
                 await self.acts.popleft()(peer, head)
             else:

@@ -194,20 +194,17 @@ async def test_too_little_is_cut_where_it_ends(at: Lane, before: int, then: str)
 async def test_a_hub_that_ends_without_a_word_is_asked_once_more_where_that_is_safe(
     at: Lane, before: int, then: str
 ) -> None:
-    place, client, seen = await asked(at, before, saying(then=then))
-    if before:
-        # The connection had waited: the hub may not have seen the request (RFC 9112, 9.3.1).
-        await at.is_good(client)
-    else:
-        assert (await client.reply()).status == 502
-    assert len(at.requests) <= seen + 2
-    await at.others_go_on(place, client)
-    # And only once.
-    place, client, _ = await asked(at, before, saying(then=then))
-    at.acts.extend([saying(then=then)] * (1 if before else 0))
-    assert (await client.reply()).status == 502
-    assert not at.acts
-    await at.others_go_on(place, client)
+    for times in (1, 2):
+        for _ in range(5):
+            place, client, seen = await asked(at, before, saying(then=then))
+            at.acts.extend([saying(then=then)] * (times - 1))
+            reply = await client.reply()
+            # A connection that had waited: the hub may not have seen the request (RFC 9112, 9.3.1), once more then.
+            waited = at.speakers.count(at.speakers[seen]) > 1
+            assert reply.status == (200 if waited and times == 1 else 502)
+            assert len(at.requests) == seen + 1 + waited
+            at.acts.clear()
+            await at.others_go_on(place, client)
 
 
 @turns
@@ -222,7 +219,7 @@ async def test_a_late_answer_is_still_the_clients_own(at: Lane, before: int) -> 
     async with asyncio.timeout(10):
         while at.acts:
             await asyncio.sleep(0.001)
-    late = next(peer for peer in reversed(at.hub.peers) if peer.received.endswith(at.requests[-1]))
+    late = at.speakers[-1]
     await client.send(at.get(place))
     await at.others_go_on(place)
     assert client.received.count(b"HTTP/1.1") == before
@@ -275,7 +272,7 @@ async def test_an_answer_before_its_question_is_nobodys(at: Lane, before: int, s
     await at.goes_well(client, place, before)
     at.acts.append(act)
     await at.goes_well(client, place)
-    speaking = next(peer for peer in reversed(at.hub.peers) if peer.received.endswith(at.requests[-1]))
+    speaking = at.speakers[-1]
     speaking.cue()
     await speaking.gone()  # the gateway has let go of it, before anybody asked
     await at.others_go_on(place, client)

@@ -34,11 +34,6 @@ async def until(condition: object) -> None:
             await asyncio.sleep(0.001)
 
 
-def speaking(at: Lane) -> Peer:
-    """The hub's connection on which the last request came."""
-    return next(peer for peer in reversed(at.hub.peers) if peer.received.endswith(at.requests[-1]))
-
-
 # -- slowly
 
 
@@ -140,7 +135,7 @@ async def test_who_leaves_before_the_answer_takes_the_hubs_work_along_and_nothin
     for _ in range(asked):
         await client.send(at.get(place))
     await until(lambda: not at.acts)
-    left = speaking(at)
+    left = at.speakers[-1]
     seen = len(at.requests)
     getattr(client, how)()
     await left.gone()
@@ -161,7 +156,7 @@ async def test_who_leaves_within_the_answer_takes_nothing_else_along(at: Lane, b
     at.acts.append(events)
     await client.send(at.get(place))
     await client.until(b"begun\r\n")
-    left = speaking(at)
+    left = at.speakers[-1]
     getattr(client, how)()
     await left.gone()
     await at.others_go_on(place)
@@ -187,7 +182,7 @@ async def test_who_leaves_when_the_answer_is_on_its_way_does_not_harm_the_next_o
     at.acts.append(late)
     await other.send(at.get(place, user="bob"))
     await until(lambda: not at.acts)
-    waiting = speaking(at)
+    waiting = at.speakers[-1]
     client.reset()
     await at.others_go_on(at.place())
     waiting.cue()
