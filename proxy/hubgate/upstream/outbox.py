@@ -26,7 +26,7 @@ class Outbox:
         self._letters.append((transport, data))
 
     def flush(self) -> None:
-        """Write everything now, but to those that have ended meanwhile: uvloop's would raise, at the others' expense."""
+        """Write everything now, except to those that have ended: uvloop's would raise, at the others' expense."""
         letters, self._letters = self._letters, []
         for transport, data in letters:
             if not transport.is_closing():
