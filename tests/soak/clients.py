@@ -184,9 +184,9 @@ class Crowd:
             sent.append((b"If-None-Match", b'"%b"' % ask.mark.encode()))
         if upgrade is not None:
             sent += [pair for pair in upgrade if pair[0] not in {b"Connection", b"Upgrade"}]
-        more = [b"load=%d" % rng.randrange(3)] if rng.random() < 0.5 else []
-        cookie, seen = session.cookies(rng, *more)
-        sticky = plain or upgrade is not None or rng.random() > 0.05
+        usual = plain or rng.random() < 0.95
+        cookie, seen = session.usual_cookies(rng) if usual else session.cookies(rng, b"load=%d" % rng.randrange(9))
+        sticky = plain or upgrade is not None or rng.random() > 0.02
         if not sticky:
             cookie = b"; ".join(part for part in cookie.split(b"; ") if not part.startswith(b"hubgate-at-"))
         spoken_fields = sent if plain or upgrade is not None or rng.random() < 0.9 else with_spoofs(sent, rng)
@@ -339,7 +339,7 @@ class Crowd:
         if value.partition(b".")[2] != untagged:
             raise Malformed(f"{sent}: somebody else's cookie: {cookie!r}")
         if not session.tagged or self.rng.random() < 0.01:
-            session.tagged, session.untagged = value, untagged
+            session.take(value, untagged)
 
     # -- what clients do
 
