@@ -18,7 +18,7 @@ from __future__ import annotations
 import asyncio
 import ssl
 from collections.abc import Awaitable, Callable
-from typing import Any, Protocol
+from typing import Any, Protocol, cast
 
 from aiohttp import web
 from aiohttp.http import RawRequestMessage
@@ -38,6 +38,8 @@ at twice this)."""
 _REFUSAL = {"Server": "hubgate", "Cache-Control": "no-store", "X-Content-Type-Options": "nosniff"}
 
 _LOST_COUNT = -1
+_TLS_BUFFER = 64 * 1024
+"""Bytes that may wait for a slow client, as without TLS; uvloop would hold 512 KiB."""
 
 HANDSHAKE_TIMEOUT = 10.0
 """Seconds for a client's TLS handshake; asyncio's own limit is 60."""
@@ -108,6 +110,8 @@ class BrowserConnection(web.RequestHandler):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """The first head is due from now on, not from its first byte."""
         super().connection_made(transport)
+        if transport.get_extra_info("sslcontext") is not None:
+            cast(asyncio.Transport, transport).set_write_buffer_limits(high=_TLS_BUFFER)
         peer = transport.get_extra_info("peername")
         self.address = canonical_address(str(peer[0])) if isinstance(peer, tuple) else ""
         self._head_begins()
