@@ -29,7 +29,7 @@ from tests.kit.background import Background
 _SOCKETS = 10_000
 _SESSIONS = 20_000
 _MANY = 100_000
-_HELD = 40_000  # of those in the worker's hands: as many as can visit within the minute for which it keeps them
+_HELD = 20_000  # of those in the worker's hands: as many as can visit within the minute for which it keeps them
 _HUBS = 100
 _POOLS = 10
 _NAME = BASE.strip("/")
