@@ -273,7 +273,9 @@ class BrowserConnection(web.RequestHandler):
 
 def _may_become_plain(data: bytes) -> bool:
     """Whether this is the beginning of a head that the short way might take when it is complete."""
-    return data.startswith(b"GET /") and len(data) <= LARGEST and b"\r\n\r\n" not in data
+    if not data.startswith(b"GET /") or len(data) > LARGEST or b"\r\n\r\n" in data:
+        return False
+    return data.count(b"\n") == data.count(b"\r\n")  # else it is refused at once
 
 
 def _length_of(data: bytes, message: Any) -> int:
