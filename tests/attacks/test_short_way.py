@@ -165,6 +165,18 @@ class Vectors:
     def empty_post(self) -> Message:
         return self._made(b"Content-Length: 0", method=b"POST")
 
+    def _in_a_field(self, method: bytes) -> Message:
+        """All of its head but the beginning is a plain request for whoever begins to read there."""
+        name = b"%d" % next(self._numbers)
+        line = b"%b %b%b%b HTTP/1.1\r\nX-Note: " % (method, TARGET, name, self._tag)
+        return Message(line + self.hidden, name, method)
+
+    def post_with_a_request_in_a_field(self) -> Message:
+        return self._in_a_field(b"POST")
+
+    def get_with_a_request_in_a_field(self) -> Message:
+        return self._in_a_field(b"GET")
+
     def get_with_body(self) -> Message:
         body = self.hidden
         return self._made(b"Content-Length: %d" % len(body), body=body)
@@ -281,6 +293,8 @@ STREAMS = [
         "connect plain",
     ),
     *("plain connect plain", "own_page plain", "plain own_page plain", "own_page_that_reads_no_body plain plain"),
+    *("post_with_a_request_in_a_field plain", "plain post_with_a_request_in_a_field plain"),
+    *("get_with_a_request_in_a_field plain", "plain get_with_a_request_in_a_field plain"),
     *("denied_with_a_body plain plain", "plain denied_with_a_body plain"),
 ]
 
