@@ -27,7 +27,7 @@ async def _all(folder: Path, names: Sequence[str], rounds: int) -> int:
     found: list[figures.Figure] = []
     failed: list[str] = []
     async with standing(folder, rounds=rounds) as bench:
-        for name in names or scenes:
+        for name in names or [name for name in scenes if name not in figures.BY_HAND]:
             try:
                 found += await scenes[name](bench)
             except Exception:  # noqa: BLE001 - whatever it is, what was measured before is worth keeping; see the status

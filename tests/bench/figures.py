@@ -68,6 +68,7 @@ GOALS: dict[str, Goal] = {
     "scale-beside": Goal("CPU per request beside 10 000 idle WebSockets and 20 000 sessions: alone", "×", 1.2),
     "scale-hubs": Goal("CPU per request with 100 hubs: with 1", "×", 1.1),
     "scale-sessions": Goal("CPU per request with 100 000 sessions: with 10", "×", 1.1),
+    "scale-groups": Goal("CPU per request of somebody in 200 groups: in 1", "×", 1.1),
     "reconnect-back": Goal("2 000 sockets reconnecting at once: that came back", "", 2000, at_least=True),
     "reconnect-others": Goal("2 000 sockets reconnecting at once, others' median meanwhile: before", "×", 2.0),
     "page": Goal("A JupyterLab page in Chromium: directly at the hub", "×", 1.15, 1.05),
@@ -116,13 +117,21 @@ SCENES: dict[str, Scene] = {}
 """By name, in the order in which they are measured; filled by `scenes()`."""
 
 
-def scene(name: str) -> Callable[[Scene], Scene]:
-    """Registers what measures some figures: a coroutine function that takes the bench and gives them."""
+BY_HAND: set[str] = set()
+"""Scenes that are measured only when they are asked for by name."""
+
+
+def scene(name: str, *, by_hand: bool = False) -> Callable[[Scene], Scene]:
+    """Registers what measures some figures: a coroutine function that takes the bench and gives them. `by_hand`: only
+    when somebody asks for it by name, since it takes long.
+    """
 
     def register(measuring: Scene) -> Scene:
         if name in SCENES:
             raise ValueError(f"there are two scenes called {name}")
         SCENES[name] = measuring
+        if by_hand:
+            BY_HAND.add(name)
         return measuring
 
     return register

@@ -2,8 +2,8 @@
 
     python -m tests.bench.pulse PORT < head
 
-A closed loop makes few requests while it waits, so its median forgets bad times. Here, whoever would have asked while
-an answer was due counts, too: each moment counts the same.
+`made` are the requests as they were made, each after the answer to the one before. They forget bad times, in which few
+are made; so `noticed` counts also whoever would have asked while an answer was due: there, each moment counts the same.
 It is a process of its own, so that nothing that the bench does meanwhile makes it late.
 """
 
@@ -29,17 +29,21 @@ class Beats:
     def __init__(self) -> None:
         self.times: list[tuple[float, float]] = []
 
-    async def between(self, begin: float, end: float) -> list[float]:
-        """How long it took for those who asked in this time, seconds, once all are answered."""
+    async def made(self, begin: float, end: float) -> list[float]:
+        """How long it took, seconds, for each request that was sent in this time."""
+        await self._answered(end)
+        return [answered - sent for sent, answered in self.times if begin <= sent <= end]
+
+    async def noticed(self, begin: float, end: float) -> list[float]:
+        """How long it took, seconds, for each moment of this time."""
+        await self._answered(end)
+        moments = ((asked, answered) for sent, answered in self.times for asked in _asked(sent, answered))
+        return [answered - asked for asked, answered in moments if begin <= asked <= end]
+
+    async def _answered(self, end: float) -> None:
         async with asyncio.timeout(_PATIENCE):
             while not self.times or self.times[-1][0] < end:
                 await asyncio.sleep(_EVERY)
-        return [
-            answered - asked
-            for sent, answered in self.times
-            for asked in _asked(sent, answered)
-            if begin <= asked <= end
-        ]
 
 
 def _asked(sent: float, answered: float) -> Iterator[float]:

@@ -22,7 +22,7 @@ from tests.bench.targets import Target
 from tests.bench.workbench import Bench
 from tests.kit.running import RunningGateway
 
-_WRITERS = 32
+_WRITERS = 16
 _TOKEN = "t" * 1200  # as long as Keycloak's are
 GROUP = "htc-users"
 
@@ -50,28 +50,29 @@ class Site:
         store = open_store(config.store.url.reveal())
         sessions = Sessions(store, Keyring(config.keys), config.session.limits, host=config.site().host)
         more = tuple(f"group-of-people-{number:03}" for number in range(groups - 1))
-        turns = asyncio.Semaphore(_WRITERS)
+        numbers = iter(range(count))
+        cookies: list[str] = []
 
-        async def one(number: int) -> str:
-            name = f"somebody{number:06}"
-            identity = Identity(config.oidc.issuer, name, name, name.title(), f"{name}@example.org", (GROUP, *more))
-            proof = Proof("mfa", ("pwd", "otp"), int(time.time()))
-            async with turns:
+        async def write() -> None:
+            for number in numbers:
+                name = f"somebody{number:06}"
+                identity = Identity(config.oidc.issuer, name, name, name.title(), f"{name}@example.org", (GROUP, *more))
                 cookie, _ = await sessions.create(
                     identity,
-                    proof,
+                    Proof("mfa", ("pwd", "otp"), int(time.time())),
                     provider_sid=name,
                     id_token=_TOKEN,
                     refresh_token=_TOKEN,
                     address="127.0.0.1",
                     user_agent="Mozilla/5.0 (X11; Linux x86_64; rv:140.0) Gecko/20100101 Firefox/140.0",
                 )
-            return cookie
+                cookies.append(cookie)
 
         try:
-            return await asyncio.gather(*map(one, range(count)))
+            await asyncio.gather(*(write() for _ in range(_WRITERS)))
         finally:
             await store.close()
+        return cookies
 
 
 def pool(name: str, hubs: Mapping[str, str]) -> dict[str, Any]:
@@ -80,13 +81,24 @@ def pool(name: str, hubs: Mapping[str, str]) -> dict[str, Any]:
     return {"name": name, "title": name.title(), "path": f"/{name}/", "groups": [GROUP], "hubs": entries}
 
 
-def site(bench: Bench, name: str, pools: Sequence[Mapping[str, Any]], **tables: Mapping[str, Any]) -> Site:
-    """One that serves and sees its hubs; it ends with the bench."""
+def site(
+    bench: Bench,
+    name: str,
+    pools: Sequence[Mapping[str, Any]],
+    *,
+    url: str = "",
+    wait: bool = True,
+    **tables: Mapping[str, Any],
+) -> Site:
+    """One that serves (at `url`, if that is given); it ends with the bench. `wait`: until it sees its hubs."""
     redis = RedisServer(bench.folder / f"{name}-redis", durable=True, name=f"{name}-redis")
     bench.ends(redis)
     redis.start()
     redis.ready()
     own: dict[str, Any] = {"session": {"idle": "12h", "max": "12h"}, "log": {"access": False}}
-    gateway = bench.gateways.start(pools=pools, provider=bench.provider, store_url=redis.url, **{**own, **tables})
-    gateway.sees(hub["name"] for pool in pools for hub in pool["hubs"])
+    gateway = bench.gateways.start(
+        pools=pools, provider=bench.provider, store_url=redis.url, public_url=url, **{**own, **tables}
+    )
+    if wait:
+        gateway.sees(hub["name"] for pool in pools for hub in pool["hubs"])
     return Site(gateway, redis)

@@ -71,6 +71,9 @@ class Crowd:
         self.pools = pools
         self.shelf: list[Line] = []
         self.lines = 0
+        self.novel = 0
+        """Bytes of header fields that were sent in this combination for the first time."""
+        self._blocks: set[int] = set()
         self._numbers = itertools.count(1)
         self._deck: list[tuple[str, str]] = []
         self.shares: dict[Callable[[], Awaitable[None]], int] = {
@@ -157,7 +160,8 @@ class Crowd:
         upgrade: Fields | None = None,
         plain: bool = False,
     ) -> Sent:
-        """A request, its body left out. `fields`: instead of ones that nobody said before; `framing`: lines about its
+        """A request, its body left out. `fields`: instead of the session's own or, now and then, ones
+        that nobody said before; `framing`: lines about its
         body; `plain`: nothing that must not pass is mixed in."""
         rng = self.rng
         session = session or rng.choice(self.sessions)
@@ -172,14 +176,17 @@ class Crowd:
             up,
             pause,
         )
-        sent = list(never_again(rng) if fields is None else fields)
+        if fields is None:
+            # Rarely, since a gateway may remember what it has judged.
+            fields = never_again(rng) if rng.random() < 0.08 else rng.choice(session.sets)
+        sent = list(fields)
         if how in {"not_modified", "too_much_unmodified"}:
             sent.append((b"If-None-Match", b'"%b"' % ask.mark.encode()))
         if upgrade is not None:
             sent += [pair for pair in upgrade if pair[0] not in {b"Connection", b"Upgrade"}]
-        more = [b"load=%d" % rng.randrange(10**9)] if rng.random() < 0.5 else []
-        cookie, seen = session.cookies(rng, *more)
-        sticky = plain or upgrade is not None or rng.random() > 0.05
+        usual = plain or rng.random() < 0.95
+        cookie, seen = session.usual_cookies(rng) if usual else session.cookies(rng, b"load=%d" % rng.randrange(9))
+        sticky = plain or upgrade is not None or rng.random() > 0.02
         if not sticky:
             cookie = b"; ".join(part for part in cookie.split(b"; ") if not part.startswith(b"hubgate-at-"))
         spoken_fields = sent if plain or upgrade is not None or rng.random() < 0.9 else with_spoofs(sent, rng)
@@ -193,7 +200,11 @@ class Crowd:
         if upgrade is not None:
             lines += [pair for pair in upgrade if pair[0] in {b"Connection", b"Upgrade"}]
         version = b"HTTP/1.0" if http10 else b"HTTP/1.1"
-        head = b"%b %b %b\r\n%b%b\r\n" % (method.encode(), ask.target.encode(), version, spoken(lines), framing)
+        block = spoken(lines) + framing
+        if hash(block) not in self._blocks:
+            self._blocks.add(hash(block))
+            self.novel += len(block)
+        head = b"%b %b %b\r\n%b\r\n" % (method.encode(), ask.target.encode(), version, block)
         return Sent(ask, session, head, marks.digest(sent, seen), sticky, http10, upgrade is not None)
 
     def _again(self, line: Line) -> Sent:
@@ -240,6 +251,18 @@ class Crowd:
             for begin, end in itertools.pairwise([0, *ends]):
                 await line.send(data[begin:end])
                 await asyncio.sleep(self.rng.random() * 0.01)
+
+    async def _apart(self, line: Line, requests: Sequence[bytes]) -> None:
+        """Send each in a segment of its own, without waiting for answers; now and then cut across the borders."""
+        shift = self.rng.choice((0, 0, 10))
+        data = b"".join(requests)
+        ends = [end - min(shift, len(requests[0]) - 1) for end in itertools.accumulate(map(len, requests))][:-1]
+        pause = self.rng.choice((0.0, 0.001, 0.004))
+        line.used += len(requests)
+        with contextlib.suppress(ConnectionError):
+            for begin, end in itertools.pairwise([0, *ends, len(data)]):
+                await line.send(data[begin:end])
+                await asyncio.sleep(self.rng.random() * pause)
 
     # -- answers
 
@@ -315,7 +338,8 @@ class Crowd:
         value = cookie.partition(b";")[0].removeprefix(b"jupyterhub-soak=")
         if value.partition(b".")[2] != untagged:
             raise Malformed(f"{sent}: somebody else's cookie: {cookie!r}")
-        session.tagged, session.untagged = value, untagged
+        if not session.tagged or self.rng.random() < 0.01:
+            session.take(value, untagged)
 
     # -- what clients do
 
@@ -340,7 +364,7 @@ class Crowd:
         await self.put_back(line, answer)
 
     async def pipeline(self) -> None:
-        """Many requests in one write; answers in their order."""
+        """Many requests without waiting, in one write or in many; answers in their order."""
         line = await self.line()
         asked: list[Sent | str] = []
         data: list[bytes] = []
@@ -371,7 +395,10 @@ class Crowd:
         if not asked:
             await self.put_back(line, Answer(keep=True))
             return
-        sending = asyncio.create_task(self._spoken(line, b"".join(data)))
+        # Apart, each request meets the one before it at another point of its way.
+        sending = asyncio.create_task(
+            self._apart(line, data) if self.rng.random() < 0.5 else self._spoken(line, b"".join(data))
+        )
         try:
             for each in asked:
                 if isinstance(each, str):

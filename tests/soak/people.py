@@ -50,9 +50,21 @@ class Session:
     untagged: bytes = b""
     hubs: dict[str, str] = field(default_factory=dict)
     sticky: dict[str, str] = field(default_factory=dict)
+    _usual: list[tuple[bytes, bytes]] = field(default_factory=list)
 
     def __repr__(self) -> str:
         return f"Session({self.user})"
+
+    def take(self, tagged: bytes, untagged: bytes) -> None:
+        """The hub has set its cookie."""
+        self.tagged, self.untagged = tagged, untagged
+        self._usual.clear()
+
+    def usual_cookies(self, rng: random.Random) -> tuple[bytes, bytes]:
+        """One of a handful of Cookie fields that this browser sends, as it is sent and as a hub may see it."""
+        if not self._usual:
+            self._usual += [self.cookies(rng), self.cookies(rng, b"_xsrf=y"), self.cookies(rng, b"load=1", b"a=b")]
+        return rng.choice(self._usual)
 
     def cookies(self, rng: random.Random, *more: bytes) -> tuple[bytes, bytes]:
         """The Cookie field as it is sent, and as a hub may see it."""

@@ -21,6 +21,8 @@ from tests.soak.soaking import COMING_TO_REST, IDLE_TIMEOUT, POOLS, Phase, arriv
 SECONDS = 5.0
 STRAY = 3
 """Objects of one kind that may be more than before: a probe under way, a connection to the provider."""
+REMEMBERED = {"hubgate.core.plain.PlainFields"}
+"""What is kept on purpose, bounded by what it remembers (core/plain.py)."""
 _OURS = ("hubgate.upstream", "hubgate.web", "hubgate.core", "aiohttp.web", "aiohttp.http", "uvloop", "_asyncio")
 
 
@@ -78,6 +80,7 @@ async def test_no_task_and_no_object_outlives_its_request() -> None:
                 counted.append((tasks(), objects()))
             print(ledger.table())
             print(*sorted(counted[1][0].items()), sep="\n")
-            more = {kind: (counted[0][1][kind], n) for kind, n in (counted[1][1] - counted[0][1]).items() if n > STRAY}
+            grown = (counted[1][1] - counted[0][1]).items()
+            more = {kind: (counted[0][1][kind], n) for kind, n in grown if n > STRAY and kind not in REMEMBERED}
             assert not more, (seed, more)
             assert sum(hub.requests for hub in hubs.values()) > 200

@@ -68,13 +68,12 @@ async def test_the_handshake_passes_both_ways() -> None:
         assert (outcome.upgraded, outcome.tunnel) == (True, door.tunnels[0])
 
 
-async def test_bytes_pass_both_ways_and_are_counted() -> None:
+async def test_bytes_pass_both_ways() -> None:
     async with RawUpstream(after_switch(echo)) as hub, gate(hub) as door:
-        client, tunnel = await opened(door)
+        client, _ = await opened(door)
         for word in (b"abc", b"def", b"ghi"):
             await client.send(word)
             assert await client.exactly(3) == word.upper()
-        assert (tunnel.bytes_up, tunnel.bytes_down) == (9, 9)
 
 
 async def test_what_came_with_either_handshake_is_not_lost() -> None:
@@ -84,10 +83,9 @@ async def test_what_came_with_either_handshake_is_not_lost() -> None:
         await echo(peer)
 
     async with RawUpstream(script) as hub, gate(hub) as door:
-        client, tunnel = await opened(door, early=b"abcde")
+        client, _ = await opened(door, early=b"abcde")
         await client.send(b"f")
         assert await client.exactly(11) == b"firstABCDEF"
-        assert tunnel.bytes_up == 6
 
 
 async def test_much_that_came_too_early_waits_and_arrives() -> None:
@@ -225,7 +223,6 @@ async def test_the_last_words_of_a_hub_arrive() -> None:
         assert await client.rest() == words
         client.close()
         await done
-        assert tunnel.bytes_down == len(words)
 
 
 async def test_one_direction_may_end_before_the_other() -> None:
@@ -284,11 +281,10 @@ async def test_a_side_that_does_not_read_stops_the_other(direction: str) -> None
         while moved != counts[0]:  # until nothing moves any more
             moved = counts[0]
             await asyncio.sleep(0.1)
-        passed = tunnel.bytes_up if direction == "up" else tunnel.bytes_down
         buffers = [transport.get_write_buffer_size() for transport in (tunnel._client, tunnel._hub)]
         assert max(buffers) <= 1 << 20  # one read above the transport's mark, not more
-        # The kernel's own buffers hold some MiB; what passed must not go on growing.
-        assert passed < 64 << 20
+        # The kernel's own buffers hold some MiB on each of two ways; what was taken must not go on growing.
+        assert moved < 64 << 20
         if direction == "up":
             hub.peers[0].cue()
         else:

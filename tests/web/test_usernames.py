@@ -1,7 +1,10 @@
 """A username belongs to one person, whoever else comes to have it at the provider."""
 
+import asyncio
+
 import pytest
 
+from hubgate.core.keyring import Keyring
 from hubgate.errors import ClientFault
 from hubgate.web.usernames import Usernames
 from tests.web.people import KEYRING, person
@@ -27,3 +30,23 @@ async def test_an_operator_can_release_a_name(usernames):
     await usernames.claim(person("alice", subject="second"))
     with pytest.raises(ClientFault):
         await usernames.claim(person("alice", subject="first"))
+
+
+async def test_a_name_outlives_the_key_that_its_record_was_sealed_with(store):
+    old, new = b"k" * 32, b"n" * 32
+    await Usernames(store, Keyring([old])).claim(person("alice", subject="first"))
+    await Usernames(store, Keyring([old, new])).claim(person("alice", subject="first"))
+    alone = Usernames(store, Keyring([new]))  # without the old key, a record of it could not even be read
+    await alone.claim(person("alice", subject="first"))
+    with pytest.raises(ClientFault):
+        await alone.claim(person("alice", subject="second"))
+
+
+async def test_a_name_is_kept_for_whoever_comes_back(store):
+    usernames = Usernames(store, KEYRING)
+    await usernames.claim(person("alice", subject="first"))
+    assert await store.touch("username:alice", ttl=0.2)
+    await usernames.claim(person("alice", subject="first"))
+    await asyncio.sleep(0.3)
+    with pytest.raises(ClientFault):
+        await usernames.claim(person("alice", subject="second"))

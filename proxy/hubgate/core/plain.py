@@ -26,7 +26,8 @@ _HEAD_END = b"\r\n\r\n"
 _COOKIE = b"Cookie: "
 
 _REQUEST_LINE = re.compile(rb"GET (%b)(?:%b)? HTTP/1\.1" % (PLAIN_PATH.encode(), PLAIN_QUERY.encode()))
-_FIELD = re.compile(rb"([!#$%&'*+.^_`|~0-9A-Za-z-]+):[ \t]*((?:[!-~\x80-\xff]|[ \t]+(?=[!-~\x80-\xff]))*)")
+# A value begins and ends with something to be seen, which leaves one way to match: time in proportion to the length.
+_FIELD = re.compile(rb"([!#$%&'*+.^_`|~0-9A-Za-z-]+):[ \t]*((?:[!-~\x80-\xff](?:[\t -~\x80-\xff]*[!-~\x80-\xff])?)?)")
 
 # What a line means; most mean nothing to us.
 _PASSES: Final = 0
@@ -37,15 +38,19 @@ _ACCEPTS_PAGES: Final = 4
 _ACCEPTS_OTHERS: Final = 5
 _NAVIGATES: Final = 6
 _FETCHES: Final = 7
+_PASSES_ONCE: Final = 8
 
-# Fields that say how this message ends or what becomes of its connection, and one whose value must not be remembered.
+# Fields that say how this message ends or what becomes of its connection, one whose value must not be remembered, and
+# one that aiohttp refuses.
 _NEVER_PLAIN = frozenset(
-    b"authorization content-length cookie expect http2-settings keep-alive proxy-authorization proxy-connection te "
-    b"trailer transfer-encoding upgrade".split()
+    b"authorization content-length cookie expect http2-settings keep-alive proxy-authorization proxy-connection "
+    b"sec-websocket-key1 te trailer transfer-encoding upgrade".split()
 )
+# What the long way refuses to hear twice (aiohttp's SINGLETON_HEADERS, RFC 9110, 5.3); Host has a meaning of its own.
+_ONCE = frozenset(b"content-location content-range content-type etag max-forwards server user-agent".split())
 _MOST_LINES = 4096
 _LONGEST_LINE = 512
-_MOST_BLOCKS = 16384  # of 1 or 2 KiB: a browser has a handful of them
+_MOST_IN_BLOCKS = 32 * 1024 * 1024  # bytes: strangers may fill it. A browser has a handful of blocks of 1 or 2 KiB
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -78,12 +83,15 @@ class PlainRequests:
         # Both are emptied when full, so that inventing fields costs the inventor most.
         self._lines: dict[bytes, int] = {}
         self._blocks: dict[bytes, PlainFields] = {}
+        self._in_blocks = 0
 
     def __repr__(self) -> str:
         return f"PlainRequests({len(self._blocks)} blocks, {len(self._lines)} lines)"
 
     def read(self, data: bytes) -> tuple[bytes, str, PlainFields] | None:
         """Request line, path and fields of the request that `data` is, if it is plain and nothing else is in `data`."""
+        if len(data) > LARGEST:
+            return None
         line, _, block = data.partition(b"\r\n")
         match = _REQUEST_LINE.fullmatch(line)
         if match is None:
@@ -93,13 +101,15 @@ class PlainRequests:
             return None
         fields = self._blocks.get(block)
         if fields is None:
-            if len(data) > LARGEST or block.find(_HEAD_END) != len(block) - 4:
+            if len(block) < 4 or block.find(_HEAD_END) != len(block) - 4:
                 return None
             fields = self._read(block)
             if fields is None:
                 return None
-            if len(self._blocks) >= _MOST_BLOCKS:
+            self._in_blocks += len(block)
+            if self._in_blocks > _MOST_IN_BLOCKS:
                 self._blocks.clear()
+                self._in_blocks = len(block)
             self._blocks[block] = fields
         return line, path, fields
 
@@ -112,11 +122,12 @@ class PlainRequests:
         forwarded_for: tuple[str, ...] = ()
         host: str | None = None
         cookie: bytes | None = None
+        once: set[bytes] = set()
         accept = mode = 0
         for line in lines:
             means = meanings(line)
             if means is None:
-                if cookie is None and line.startswith(_COOKIE):
+                if cookie is None and line.startswith(_COOKIE) and _FIELD.fullmatch(line):
                     cookie = line[8:]
                     continue
                 means = self._judged(line)
@@ -132,6 +143,13 @@ class PlainRequests:
                 if host is not None:
                     return None
                 host = normal_host(_value(line), self._secure)
+                if host is None:
+                    return None
+            elif means == _PASSES_ONCE:
+                name = line.partition(b":")[0].lower()
+                if name in once:
+                    return None
+                once.add(name)
             elif means in {_ACCEPTS_PAGES, _ACCEPTS_OTHERS}:
                 accept = accept or means
             elif means != _PASSES:
@@ -170,8 +188,8 @@ class PlainRequests:
             return _ACCEPTS_PAGES if b"text/html" in value else _ACCEPTS_OTHERS
         if lower == b"sec-fetch-mode":
             return None if not value else _NAVIGATES if value == b"navigate" else _FETCHES
-        return _PASSES
+        return _PASSES_ONCE if lower in _ONCE else _PASSES
 
 
 def _value(line: bytes) -> str:
-    return line.partition(b":")[2].strip(b" \t").decode("latin-1")
+    return line.partition(b":")[2].strip(b" \t").decode("utf-8", "surrogateescape")  # as aiohttp has it

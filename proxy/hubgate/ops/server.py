@@ -30,6 +30,9 @@ log = logging.getLogger(__name__)
 # As in hubgate.metrics, which must not be imported before this is set.
 _METRICS_VARIABLE = "PROMETHEUS_MULTIPROC_DIR"
 
+_ENOUGH_FILES = 8192
+_MORE_FILES = {"advice": "raise LimitNOFILE: two for each connection"}
+
 
 def serve(config: Config, *, factory: GatewayFactory | None = None) -> int:
     """Serve until SIGTERM or SIGINT; the exit status. `factory`: another gateway than `hubgate.app`'s, for tests."""
@@ -103,9 +106,11 @@ def _work(config: Config, doors: Doors, tether: Tether | None, factory: GatewayF
 def _raise_file_limit() -> None:
     """Each request and each tunnel takes two descriptors; the usual soft limit is for programs with select()."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    wanted = hard if hard != resource.RLIM_INFINITY else max(soft, 1 << 20)
-    if soft < wanted:
-        try:
-            resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
-        except (OSError, ValueError):
-            log.warning("file_limit", extra={"files": soft, "advice": "raise LimitNOFILE: two for each connection"})
+    files = hard if hard != resource.RLIM_INFINITY else max(soft, 1 << 20)
+    try:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (files, hard))
+    except (OSError, ValueError):
+        files = soft
+    # Ten thousand sockets are twenty thousand descriptors: who looks for the limit finds it here.
+    level, advice = (logging.INFO, {}) if files >= _ENOUGH_FILES else (logging.WARNING, _MORE_FILES)
+    log.log(level, "file_limit", extra={"files": files, **advice})

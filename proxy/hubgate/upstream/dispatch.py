@@ -82,6 +82,10 @@ class Dispatch:
         except UpstreamFault as fault:
             self.failed(fault)
             return
+        except Exception:
+            log.exception("dispatch_failed", extra={"upstream": self._pool.upstream.name})
+            self.failed(HubgateFault("internal"))
+            return
         if self._transport.is_closing():
             self._pool.release(connection)
             self.failed(ClientAborted("client_gone"))
@@ -97,7 +101,7 @@ class Dispatch:
         """The first bytes of the answer, mostly all of it."""
         self._waits = False  # from here on the connection may become another one's
         try:
-            answer = self._passed_on(data)
+            passed = self._passed_on(data)
         except MalformedAnswer as error:
             self._connection.abort()
             self.failed(self._pool.fault("upstream_malformed", str(error), repeatable=True))
@@ -106,21 +110,25 @@ class Dispatch:
             self._connection.abort()
             self.failed(HubgateFault("internal"))
         else:
-            if not answer:
+            if passed is None:
                 client = self.client()
                 client.gone = self._connection.abort  # at once: the task begins later
                 self._pool.look_after(self._exchange(data, client))
+            else:
+                # Out of the `try`: whatever fails from here on, a second answer is none.
+                self.answered(passed.status, passed.sent, keep_alive=passed.keep_alive)
 
-    def _passed_on(self, data: bytes) -> bool:
+    def _passed_on(self, data: bytes) -> Answer | None:
+        """The answer, if it is complete and has been sent to the client."""
         end = data.find(HEAD_END, 0, MAX_HEAD) + 4
         if end < 4:
-            return False
+            return None
         head = parse_head(data[:end])
         status = head.status
         bodiless = status in BODILESS
         length = None if bodiless else head.length
         if status < 200 or len(data) - end != (length or 0) or (length is None and not bodiless):
-            return False
+            return None
         keep_alive = self.keep_alive
         framing = framing_lines(length, keep_alive=keep_alive)
         lines = self._rewrite(status, head.lines)
@@ -129,8 +137,7 @@ class Dispatch:
             self._pool.release(self._connection)
         else:
             self._connection.abort()
-        self.answered(status, length or 0, keep_alive=keep_alive)
-        return True
+        return Answer(status, length or 0, keep_alive=keep_alive)
 
     async def _exchange(self, data: bytes, client: Downstream) -> None:
         request = UpstreamRequest("GET", self._head[:-2])

@@ -26,7 +26,8 @@ class Outbox:
         self._letters.append((transport, data))
 
     def flush(self) -> None:
-        """Write everything now."""
+        """Write everything now, except to those that have ended: uvloop's would raise, at the others' expense."""
         letters, self._letters = self._letters, []
         for transport, data in letters:
-            transport.write(data)
+            if not transport.is_closing():
+                transport.write(data)

@@ -18,22 +18,17 @@ LINGER = 15.0
 
 
 class _Side(asyncio.Protocol):
-    """One end. What is read here is written to the peer."""
+    """One end. What is read here is written to the peer, without a line of Python in between: that would be a tenth of
+    what a message costs, for each of its two ways."""
 
-    __slots__ = ("_peer", "_tunnel", "_write", "count", "ended", "lost")
+    __slots__ = ("_peer", "_tunnel", "data_received", "ended", "lost")
 
     def __init__(self, tunnel: Tunnel, peer: asyncio.Transport) -> None:
         self._tunnel = tunnel
         self._peer = peer
-        self._write = peer.write
-        self.count = 0
+        self.data_received = peer.write  # type: ignore[method-assign]  # which is the point
         self.ended = False
         self.lost = False
-
-    def data_received(self, data: bytes) -> None:
-        # Counting costs 0.1 µs of a message's 24: cheap enough to know who moved how much.
-        self.count += len(data)
-        self._write(data)
 
     def pause_writing(self) -> None:
         self._peer.pause_reading()
@@ -50,10 +45,7 @@ class _Side(asyncio.Protocol):
 
 
 class Tunnel:
-    """Two spliced transports.
-
-    `bytes_up`: client to hub, `bytes_down`: hub to client, both since the handshake.
-    """
+    """Two spliced transports."""
 
     __slots__ = ("_callbacks", "_client", "_client_side", "_halves", "_hub", "_hub_side", "_linger")
 
@@ -75,17 +67,7 @@ class Tunnel:
 
     def __repr__(self) -> str:
         state = "closed" if self.closed else "closing" if self._linger else "open"
-        return f"Tunnel({state}, {self.bytes_up} bytes up, {self.bytes_down} bytes down)"
-
-    @property
-    def bytes_up(self) -> int:
-        """From the client to the hub."""
-        return self._client_side.count
-
-    @property
-    def bytes_down(self) -> int:
-        """From the hub to the client."""
-        return self._hub_side.count
+        return f"Tunnel({state})"
 
     @property
     def closed(self) -> bool:
@@ -97,8 +79,6 @@ class Tunnel:
         was closed meanwhile."""
         if self._client.is_closing():
             return
-        self._client_side.count += len(up)
-        self._hub_side.count += len(down)
         self._client.write(head + down)
         if up:
             self._hub.write(up)

@@ -18,7 +18,7 @@ from hubgate.core.plain import PlainRequests
 from hubgate.core.routing import PoolRoute, Router
 from hubgate.errors import HubgateFault
 from hubgate.upstream.dispatch import Dispatch
-from hubgate.upstream.http import Aborted
+from hubgate.upstream.http import Aborted, ClientAborted
 from hubgate.upstream.outbox import Outbox
 from hubgate.web.clearance import Clearance
 from hubgate.web.listener import BrowserConnection
@@ -120,6 +120,8 @@ class _Ride(Dispatch):
 
     def failed(self, fault: HubgateFault) -> None:
         """Nobody is left to be told, or the long way tells."""
+        if self._browser.lost and not isinstance(fault, Aborted):
+            fault = ClientAborted("client_gone")
         if isinstance(fault, Aborted):
             self._note(fault.status, 0)
             self._transport.abort()

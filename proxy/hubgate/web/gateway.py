@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from ipaddress import IPv4Network, IPv6Network
 from typing import assert_never
@@ -37,6 +37,7 @@ from hubgate.web.disclosure import Disclosure
 from hubgate.web.live import Bound, LiveSession, LiveSessions
 from hubgate.web.portal import SESSIONLESS
 from hubgate.web.render import Pages, login_url
+from hubgate.web.turnstile import Turnstile
 from hubgate.web.visit import AccessLine, Visit, attach
 from hubgate.web.wire import ClientConnection, raw_target, request_framing
 
@@ -44,6 +45,7 @@ log = logging.getLogger(__name__)
 
 OwnPages = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
+_BETWEEN_HANDSHAKES = 0.001  # seconds: twice what one takes
 _READS = frozenset({"GET", "HEAD", "OPTIONS"})
 
 
@@ -65,6 +67,7 @@ class Gateway:
     audit: Audit
     metrics: Metrics
     access: AccessLine | None
+    turnstile: Turnstile = field(default_factory=lambda: Turnstile(_BETWEEN_HANDSHAKES))
     clock: Callable[[], float] = time.time
 
     async def __call__(self, request: web.Request, own: OwnPages) -> web.StreamResponse:
@@ -158,6 +161,8 @@ class Gateway:
             return live
         if visit.kind is not Kind.FETCH or request.method not in _READS:
             live.person_seen(began)
+        if framing.upgrade:
+            await self.turnstile.passed()
         attempts_left = 2 * len(pool.upstreams)
         while True:
             attempts_left -= 1

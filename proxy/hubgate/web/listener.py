@@ -18,7 +18,7 @@ from __future__ import annotations
 import asyncio
 import ssl
 from collections.abc import Awaitable, Callable
-from typing import Any, Protocol
+from typing import Any, Protocol, cast
 
 from aiohttp import web
 from aiohttp.http import RawRequestMessage
@@ -38,6 +38,8 @@ at twice this)."""
 _REFUSAL = {"Server": "hubgate", "Cache-Control": "no-store", "X-Content-Type-Options": "nosniff"}
 
 _LOST_COUNT = -1
+_TLS_BUFFER = 64 * 1024
+"""Bytes that may wait for a slow client, as without TLS; uvloop would hold 512 KiB."""
 
 HANDSHAKE_TIMEOUT = 10.0
 """Seconds for a client's TLS handshake; asyncio's own limit is 60."""
@@ -108,6 +110,8 @@ class BrowserConnection(web.RequestHandler):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """The first head is due from now on, not from its first byte."""
         super().connection_made(transport)
+        if transport.get_extra_info("sslcontext") is not None:
+            cast(asyncio.Transport, transport).set_write_buffer_limits(high=_TLS_BUFFER)
         peer = transport.get_extra_info("peername")
         self.address = canonical_address(str(peer[0])) if isinstance(peer, tuple) else ""
         self._head_begins()
@@ -116,19 +120,19 @@ class BrowserConnection(web.RequestHandler):
         """One of the two ways, or a wait for what is missing."""
         if self.ride is not None:
             self._hold(data)
-        elif self._owed or not self.idle or self._paused:
+            return
+        if self._held:
+            data, self._held = self._held + data, b""
+        if self._shortcut is None or self._owed or not self.idle or self._paused:
             self._long_way(data)
-        elif self._shortcut is not None:
-            if self._held:
-                data, self._held = self._held + data, b""
-            if self._shortcut(self, data):
-                self._head_since = 0.0
-            elif _may_become_plain(data):
-                self._held = data
-                if not self._head_since:
-                    self._head_begins()
-            else:
-                self._long_way(data)
+        elif self._shortcut(self, data):
+            self._head_since = 0.0
+        elif _may_become_plain(data):
+            self._held = data
+            if not self._head_since:
+                self._head_begins()
+        else:
+            self._long_way(data)
 
     def _hold(self, data: bytes) -> None:
         self._held += data
@@ -269,7 +273,9 @@ class BrowserConnection(web.RequestHandler):
 
 def _may_become_plain(data: bytes) -> bool:
     """Whether this is the beginning of a head that the short way might take when it is complete."""
-    return data.startswith(b"GET /") and len(data) <= LARGEST and b"\r\n\r\n" not in data
+    if not data.startswith(b"GET /") or len(data) > LARGEST or b"\r\n\r\n" in data:
+        return False
+    return data.count(b"\n") == data.count(b"\r\n")  # else it is refused at once
 
 
 def _length_of(data: bytes, message: Any) -> int:
