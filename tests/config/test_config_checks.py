@@ -174,6 +174,11 @@ class TestCautions:
         (caution,) = read_in(spoilt(**changes)).cautions
         assert said in caution
 
+    def test_second_factors_that_are_forgotten(self) -> None:
+        cautions = read_in(spoilt(mfa={"mode": "gateway"}, store__url="memory://")).cautions
+        assert any("whoever knows a password can enrol anew" in caution for caution in cautions)
+        assert read_in(spoilt(mfa={"mode": "gateway"})).cautions == ()
+
     def test_a_pool_that_discloses_to_notebooks(self) -> None:
         (caution,) = read_in(put(sound(), "pools[1].disclose", "all")).cautions
         assert "the pool hpc" in caution

@@ -28,7 +28,7 @@ class EmbeddedProvider(Provider):
     404. What browsers ask for is always answered well: it is the back channel that is tried here.
     """
 
-    def __init__(self, background: Background) -> None:
+    def __init__(self, background: Background, *, second_factor: bool = True) -> None:
         self._people = {}
         for number in range(_PEOPLE):
             name = f"user{number:03}"
@@ -43,7 +43,7 @@ class EmbeddedProvider(Provider):
             user.username: DevUser(user.password, user.totp_key, user.groups, user.name, user.email)
             for user in self._people.values()
         }
-        idp = DevIdp(users, *CLIENT, issuer)
+        idp = DevIdp(users, *CLIENT, issuer, second_factor=second_factor)
         idp.app.middlewares.append(self._in_its_mood)
         self.place = Place(background, lambda: idp.app, port=port)
         super().__init__(issuer, *CLIENT, self._people)

@@ -83,14 +83,16 @@ class Wrong:
 Verdict: TypeAlias = Right | Used | Off | Malformed | Wrong
 
 
-def judge(key: str, typed: str, *, now: float, last: int = -1, spent: tuple[int, ...] = ()) -> Verdict:
-    """What somebody typed, judged at `now`. `last`: the last step that was used; `spent`: others that never may be.
+def is_code(typed: str) -> bool:
+    """Whether it is six digits; blanks, in which apps group them, don't count."""
+    return _DIGITS.fullmatch("".join(typed.split())) is not None
 
-    Blanks, in which apps group their digits, don't count.
-    """
-    code = "".join(typed.split())
-    if not _DIGITS.fullmatch(code):
+
+def judge(key: str, typed: str, *, now: float, last: int = -1, spent: tuple[int, ...] = ()) -> Verdict:
+    """What somebody typed, judged at `now`. `last`: the last step that was used; `spent`: others that never may be."""
+    if not is_code(typed):
         return Malformed()
+    code = "".join(typed.split())
     present = int(now) // STEP
     otp = pyotp.HOTP(key)
     # All of them are compared, so that the time it takes doesn't tell which one it was; the nearest counts.

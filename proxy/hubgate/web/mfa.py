@@ -298,13 +298,16 @@ class MfaPages:
 
     async def _tried(self, visit: Visit, who: Identity, typed: str) -> Trouble | None:
         """Try a code of the enrolled key: None if it was right, and is used up now."""
+        if not totp.is_code(typed):
+            return Trouble("malformed_code")  # a slip of the finger, and no guess
         lane = self._attempts.lane(visit, who)
         if wait := await self._attempts.wait(lane, who):
             return self._refused(visit, who, Trouble("too_many", wait))
         verdict = await self._factors.judge(who, typed)
-        if isinstance(verdict, totp.Right | totp.Malformed):
-            await self._attempts.right(lane, who)
-        return None if isinstance(verdict, totp.Right) else self._refused(visit, who, _trouble(verdict))
+        if not isinstance(verdict, totp.Right):
+            return self._refused(visit, who, _trouble(verdict))
+        await self._attempts.right(lane, who)
+        return None
 
     def _refused(self, visit: Visit, who: Identity, trouble: Trouble) -> Trouble:
         self._audited("second_factor", "refused", visit, who, code=trouble.slug)
