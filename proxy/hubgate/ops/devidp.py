@@ -84,7 +84,7 @@ class DevIdp:
     """The provider. `issuer`: its URL on loopback; `app` answers below the issuer's path. `second_factor`: whether it
     demands one-time codes.
 
-    Raises OperatorFault: `devidp_not_loopback`, or `devidp_needs_pyotp` without the extra `demo`.
+    Raises OperatorFault `devidp_not_loopback`.
     """
 
     def __init__(

@@ -12,6 +12,8 @@ from hashlib import sha256
 
 from aiohttp import web
 
+from hubgate.web.qr import qr_code
+
 _STYLE = """
 :root { color-scheme: light dark; font: 1rem/1.5 system-ui, sans-serif; }
 body { margin: 0; min-height: 100vh; display: grid; place-content: center; }
@@ -99,10 +101,6 @@ def _code_field(name: str) -> str:
 
 
 def _picture(uri: str) -> str:
-    """The QR code as SVG without a script or a second request; nothing when the package for it isn't there."""
-    try:
-        import qrcode  # noqa: PLC0415 - an extra
-        from qrcode.image.svg import SvgPathImage  # noqa: PLC0415
-    except ImportError:
-        return ""
-    return str(qrcode.make(uri, image_factory=SvgPathImage, border=0).to_string(encoding="unicode"))
+    """The QR code as SVG without a script or a second request."""
+    code = qr_code(uri)
+    return f'<svg viewBox="0 0 {code.size} {code.size}"><path d="{code.path}"/></svg>'
