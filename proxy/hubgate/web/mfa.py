@@ -119,8 +119,8 @@ class MfaPages:
         who = pending.arrival.identity
         enrolment = await self._factors.of(who)
         if enrolment is not None:
-            proved = pending.recovered and pending.setup is not None and pending.setup.replaces == enrolment.id
-            return ("enrol" if proved else "code"), enrolment
+            recovered = pending.setup is not None and pending.setup.replaces == enrolment.id
+            return ("enrol" if recovered else "code"), enrolment
         if not pending.ticketed and await self._tickets.needed(who.username):
             return "ticket", None
         return "enrol", None
@@ -173,7 +173,7 @@ class MfaPages:
         self._audited("second_factor", "recovery_code_used", visit, who, left=len(enrolment.recovery))
         await self._attempts.right(lane, who)
         # Should this fail, the code is spent and there are nine more.
-        await self._pendings.update(pending, recovered=True, setup=_new_setup(enrolment.id))
+        await self._pendings.update(pending, setup=_new_setup(enrolment.id))
         return None
 
     async def _ticketed(self, visit: Visit, pending: Pending, typed: str) -> Trouble | None:
@@ -198,11 +198,12 @@ class MfaPages:
                 return await self._ask(visit, pending, _trouble(verdict))
         if codes is None:
             return self._pages.redirect(MFA_PATH)  # somebody was faster, and it is their code that is asked for
-        self._audited("second_factor", "replaced" if pending.recovered else "enrolled", visit, who, how="login")
-        if not setup.replaces:
+        recovered = bool(setup.replaces)
+        self._audited("second_factor", "replaced" if recovered else "enrolled", visit, who, how="login")
+        if not recovered:
             await self._tickets.spend(who.username)
         view = self._codes(pending.csrf, who, codes, onward=pending.arrival.next, enrolled=True)
-        factors = ("recovery", "otp") if pending.recovered else ("otp",)
+        factors = ("recovery", "otp") if recovered else ("otp",)
         return await self._enter(request, visit, pending, factors, self._shown(visit, view))
 
     async def _enter(

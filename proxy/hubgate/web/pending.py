@@ -32,7 +32,7 @@ _COOKIE = re.compile(r"[A-Za-z0-9_-]{43}")
 @dataclass(frozen=True, slots=True)
 class Setup:
     """A second factor on its way to be enrolled: `key` until a code confirms it, and the id of the enrolment that it
-    will take the place of, "" if it is the first one.
+    will take the place of, "" if it is the first one. In a login, only a recovery code leads to one that is not.
     """
 
     key: str = field(repr=False)
@@ -46,14 +46,13 @@ class Setup:
 @dataclass(frozen=True, slots=True)
 class Pending:
     """A login that waits for the second factor. `begun`: seconds since the epoch; `ticketed`: the enrolment ticket was
-    shown; `setup`: what is being enrolled; `recovered`: a recovery code led to it. `at`, `sealed`: as the store has it.
+    shown; `setup`: what is being enrolled. `at`, `sealed`: as the store has it.
     """
 
     arrival: Arrival
     csrf: str = field(repr=False)
     begun: float
     ticketed: bool = False
-    recovered: bool = False
     setup: Setup | None = None
     at: str = ""
     sealed: bytes = field(default=b"", repr=False)
@@ -119,7 +118,6 @@ def _record(pending: Pending) -> dict[str, Any]:
         "csrf": pending.csrf,
         "begun": pending.begun,
         "ticketed": pending.ticketed,
-        "recovered": pending.recovered,
         "setup": None if pending.setup is None else pending.setup.as_record(),
     }
 
