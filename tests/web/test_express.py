@@ -12,6 +12,7 @@ from dataclasses import dataclass, field, replace
 import pytest
 
 from hubgate.metrics import RequestCount
+from hubgate.upstream.connection import Connection, ConnectionPool
 from hubgate.web import express
 from hubgate.web.clearance import Clearance
 from hubgate.web.listener import READ_AHEAD, BrowserConnection
@@ -437,3 +438,75 @@ async def test_a_connection_that_has_only_the_short_way_idles_no_longer_than_oth
             assert (await client.reply()).status == 200
             await asyncio.sleep(0.1)
         assert await client.rest() == b""
+
+
+# -- no connection to the hub
+
+
+@pytest.mark.parametrize("kind", ["refused", "unforeseen"])
+async def test_a_hub_that_is_not_reached_is_explained_on_the_long_way(
+    at: Lane, seen: Seen, monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    place, client = at.place(), await at.client()
+    await at.goes_well(client, place, 3)
+    connections = at.site.served.registry.state("h0").connections
+
+    async def connect(pool: ConnectionPool) -> Connection:
+        if kind == "unforeseen":
+            raise LookupError("nobody thought of this")
+        raise pool.fault("upstream_unreachable", "no connection", repeatable=True)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(ConnectionPool, "take", lambda *_, **__: None)
+        patch.setattr(ConnectionPool, "connect", connect)
+        rides, access = seen.rides, len(at.site.access)
+        client.writer.write(at.get(place))
+        assert (await client.reply()).status == (500 if kind == "unforeseen" else 503)
+        assert seen.rides == rides + 1
+        assert len(at.site.access) == access + 1
+    await at.goes_well(client, place, 2)
+    assert not connections._tasks
+
+
+async def test_nobody_is_told_why_who_has_left_before_the_hub_was_reached(
+    at: Lane, seen: Seen, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    place, client = at.place(), await at.client()
+    await at.goes_well(client, place, 3)
+    trying, left = asyncio.Event(), asyncio.Event()
+
+    async def connect(pool: ConnectionPool) -> Connection:
+        trying.set()
+        await left.wait()
+        raise pool.fault("upstream_unreachable", "no connection", repeatable=True)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(ConnectionPool, "take", lambda *_, **__: None)
+        patch.setattr(ConnectionPool, "connect", connect)
+        access = len(at.site.access)
+        client.writer.write(at.get(place))
+        await trying.wait()
+        client.reset()
+        await until(lambda: seen.browsers[-1].lost)
+        left.set()
+        await until(lambda: len(at.site.access) > access)
+    assert [line["status"] for _, line in at.site.access[access:]] == [499]
+    await at.others_go_on(place)
+
+
+async def test_an_answer_that_was_given_is_the_only_one(at: Lane, seen: Seen, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever fails behind it: a second one would be taken for the answer to the next request."""
+    place, client = at.place(), await at.client()
+    await at.goes_well(client, place, 3)
+
+    def fails(*_: object) -> None:
+        raise LookupError("a full disk, say")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(RequestCount, "note", fails)
+        client.writer.write(at.get(place))
+        await asyncio.sleep(0.05)
+        client.finish()
+        rest = await client.rest()
+    assert rest.count(b"HTTP/1.1") <= 1
+    await at.others_go_on(place)
