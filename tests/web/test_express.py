@@ -6,7 +6,9 @@ import asyncio
 import json
 import random
 import re
-from collections.abc import AsyncIterator, Callable
+import socket
+import time
+from collections.abc import AsyncIterator, Callable, Coroutine
 from dataclasses import dataclass, field, replace
 
 import pytest
@@ -19,7 +21,7 @@ from hubgate.web.listener import READ_AHEAD, BrowserConnection
 from tests.attacks.lane import Lane, lane
 from tests.kit import gate as kit_gate
 from tests.kit.gate import Gate, gate
-from tests.kit.raw import Peer, RawUpstream, always, get, ok
+from tests.kit.raw import PATIENCE, Peer, RawUpstream, always, get, ok
 
 CHUNKED = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
 
@@ -366,6 +368,23 @@ async def test_what_comes_while_an_answer_is_due_waits_and_no_more_of_it_than_fi
     await at.goes_well(client, place, 1)
 
 
+async def test_a_body_that_waited_is_read_on(at: Lane, seen: Seen) -> None:
+    """More than is held, and less than aiohttp itself would stop at."""
+    place, client = at.place(), await at.client()
+    await at.goes_well(client, place, 3)
+    slow(at)
+    end = await asked(at, client, at.get(place))
+    size = READ_AHEAD + 50_000
+    post = at.get(place, b"Content-Length: %d" % size, line=b"POST %b HTTP/1.1")
+    client.writer.write(post + b"x" * size)
+    browser = seen.browsers[-1]
+    await until(lambda: len(browser._held) == len(post) + size)
+    end.cue()
+    await at.is_good(client)
+    await at.is_good(client)
+    await at.goes_well(client, place, 3)
+
+
 @pytest.mark.parametrize("cut", [1, 3, 5, 9, 20, 60])
 async def test_a_head_that_comes_in_two_around_an_answer_that_nobody_reads(
     monkeypatch: pytest.MonkeyPatch, cut: int
@@ -510,3 +529,105 @@ async def test_an_answer_that_was_given_is_the_only_one(at: Lane, seen: Seen, mo
         rest = await client.rest()
     assert rest.count(b"HTTP/1.1") <= 1
     await at.others_go_on(place)
+
+
+# -- whose connection it is
+
+
+async def test_whoever_leaves_after_the_answer_takes_nobodys_connection_along(at: Lane, seen: Seen) -> None:
+    """Another one's request is on it by then."""
+    place, first, second = at.place(), await at.client(), await at.client()
+    await at.goes_well(first, place, 3)
+    await at.goes_well(second, place, 3, user="bob")
+    await at.goes_well(first, place, 1)
+    used = next(peer for peer in at.hub.peers if peer.received.endswith(at.requests[-1]))
+    pool = at.site.served.registry.state("h0").connections
+    await until(lambda: pool._waiting)
+    slow(at)
+    end = await asked(at, second, at.get(place, user="bob"))
+    assert end is used
+    rides = seen.rides
+    first.reset()
+    await until(lambda: seen.browsers[-2].lost or seen.browsers[-1].lost)
+    end.cue()
+    await at.is_good(second, user="bob")
+    assert rides >= 3
+
+
+async def test_whoever_leaves_before_the_rest_is_looked_after_ends_it(
+    at: Lane, seen: Seen, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The task that passes a stream on begins a turn later, or many on a busy day."""
+
+    async def stream(peer: Peer, _: bytes) -> None:
+        await peer.send(CHUNKED)
+        await peer.gone()
+
+    place, client = at.place(), await at.client()
+    await at.goes_well(client, place, 3)
+    look_after = ConnectionPool.look_after
+    begins = asyncio.Event()
+
+    def later(pool: ConnectionPool, waiting: Coroutine[None, None, None]) -> None:
+        async def begun() -> None:
+            await begins.wait()
+            await waiting
+
+        look_after(pool, begun())
+
+    at.acts.append(stream)
+    with monkeypatch.context() as patch:
+        patch.setattr(ConnectionPool, "look_after", later)
+        end = await asked(at, client, at.get(place))
+        pool = at.site.served.registry.state("h0").connections
+        await until(lambda: pool._tasks)
+        client.reset()
+        await end.gone()
+        begins.set()
+        await until(lambda: not pool._tasks)
+    assert at.site.access[-1][1]["status"] == 499
+    await at.others_go_on(place)
+
+
+def test_what_comes_right_behind_an_answer_meets_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The loop finds somebody's request and, behind it, what a hub said too much, in one look at its sockets: the
+    request must not be on that connection by then."""
+    monkeypatch.setattr(kit_gate, "SHORT_WAY", True)
+    with asyncio.Runner() as runner:  # whose loop can be held up
+        runner.run(_right_behind(monkeypatch))
+
+
+async def _right_behind(monkeypatch: pytest.MonkeyPatch) -> None:
+    server = socket.create_server(("127.0.0.1", 0))
+    server.settimeout(PATIENCE)
+    release = ConnectionPool.release
+    async with gate(f"http://127.0.0.1:{server.getsockname()[1]}") as at:
+        one = socket.create_connection(("127.0.0.1", at.port))
+        other = socket.create_connection(("127.0.0.1", at.port))
+        other.settimeout(PATIENCE)
+        held = []
+
+        def say_more(pool: ConnectionPool, connection: Connection) -> None:
+            """While the loop stands still."""
+            release(pool, connection)
+            if not held:
+                held.append(connection)
+                other.sendall(get("/other"))
+                time.sleep(0.05)
+                hub.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 6\r\n\r\nforged")
+                time.sleep(0.05)
+
+        await asyncio.sleep(0.05)  # both are accepted
+        one.sendall(get("/one"))
+        accept = asyncio.to_thread(server.accept)
+        hub, _ = await accept
+        await asyncio.to_thread(hub.recv, 1000)
+        monkeypatch.setattr(ConnectionPool, "release", say_more)
+        hub.sendall(ok(b"for one"))
+        second, _ = await asyncio.to_thread(server.accept)
+        assert (await asyncio.to_thread(second.recv, 1000)).startswith(b"GET /other")
+        second.sendall(ok(b"for other"))
+        answer = await asyncio.to_thread(other.recv, 1000)
+        assert answer.endswith(b"for other")
+        for each in (one, other, hub, second, server):
+            each.close()
