@@ -6,20 +6,25 @@ import asyncio
 import json
 import random
 import re
-from collections.abc import AsyncIterator, Callable
+import socket
+import time
+from collections.abc import AsyncIterator, Callable, Coroutine
 from dataclasses import dataclass, field, replace
+from functools import partial
 
 import pytest
 
 from hubgate.metrics import RequestCount
+from hubgate.upstream.connection import Connection, ConnectionPool
 from hubgate.web import express
 from hubgate.web.clearance import Clearance
 from hubgate.web.listener import READ_AHEAD, BrowserConnection
 from tests.attacks.lane import Lane, lane
 from tests.kit import gate as kit_gate
 from tests.kit.gate import Gate, gate
-from tests.kit.raw import Peer, RawUpstream, always, get, ok
+from tests.kit.raw import PATIENCE, Peer, RawUpstream, always, get, ok
 
+FORGED = b"HTTP/1.1 200 OK\r\nContent-Length: 6\r\n\r\nforged"
 CHUNKED = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
 
 
@@ -365,40 +370,51 @@ async def test_what_comes_while_an_answer_is_due_waits_and_no_more_of_it_than_fi
     await at.goes_well(client, place, 1)
 
 
+async def test_a_body_that_waited_is_read_on(at: Lane, seen: Seen) -> None:
+    """More than is held, and less than aiohttp itself would stop at."""
+    place, client = at.place(), await at.client()
+    await at.goes_well(client, place, 3)
+    slow(at)
+    end = await asked(at, client, at.get(place))
+    size = READ_AHEAD + 50_000
+    post = at.get(place, b"Content-Length: %d" % size, line=b"POST %b HTTP/1.1")
+    client.writer.write(post + b"x" * size)
+    browser = seen.browsers[-1]
+    await until(lambda: len(browser._held) == len(post) + size)
+    end.cue()
+    await at.is_good(client)
+    await at.is_good(client)
+    await at.goes_well(client, place, 3)
+
+
 @pytest.mark.parametrize("cut", [1, 3, 5, 9, 20, 60])
-async def test_a_head_that_comes_in_two_around_an_answer_that_nobody_reads(
-    monkeypatch: pytest.MonkeyPatch, cut: int
-) -> None:
-    """Between its two halves the client's socket has become full, which asks for the other way."""
-    monkeypatch.setattr(kit_gate, "SHORT_WAY", True)
-    answered = asyncio.Event()
-
-    async def script(peer: Peer) -> None:
-        while True:
-            request = await peer.request()
-            if request.startswith(b"GET /large"):
-                await peer.cued()
-                await peer.send(ok(b"x" * 200_000))
-                answered.set()
-            else:
-                await peer.send(ok(request))
-
-    async with RawUpstream(script) as hub, gate(hub, send_buffer=8192) as at:
-        client = await at.client(receive_buffer=4096)
-        await client.send(get("/large"))
-        await (await hub.peer()).saw(b"GET /large")
-        second = get("/second", b"X-Note: GET /forged HTTP/1.1", b"X: y")
-        client.writer.write(second[:cut])
-        await asyncio.sleep(0.02)
-        hub.peers[0].cue()
-        await answered.wait()
-        await until(lambda: _browser(at).writing_paused)
-        client.writer.write(second[cut:])
-        await asyncio.sleep(0.02)
-        assert len((await client.reply()).body) == 200_000
-        assert (await client.reply()).body == second
-        await client.send(get("/third"))
-        assert (await client.reply()).body == get("/third")
+async def test_a_head_that_comes_in_two_while_the_clients_socket_fills(at: Lane, seen: Seen, cut: int) -> None:
+    """Between its two halves it becomes one for the long way: as a whole."""
+    place, client = at.place(), await at.client()
+    await at.goes_well(client, place, 3)
+    browser = seen.browsers[-1]
+    plain = at.get(place, b"X-Note: GET /p1/forged HTTP/1.1", b"X: y")
+    for ends in (cut, plain.index(b"GET /p1"), len(plain) - 1):
+        slow(at)
+        end = await asked(at, client, at.get(place))
+        client.writer.write(plain[:ends])
+        await until(partial(getattr, browser, "_held"))
+        end.cue()
+        await at.is_good(client)
+        assert not browser.writing_paused
+        browser.pause_writing()
+        rides = seen.rides
+        client.writer.write(plain[ends:])
+        while browser.idle:
+            await asyncio.sleep(0.001)
+        browser.resume_writing()
+        await at.is_good(client)
+        assert at.requests[-1].startswith(b"GET %b HTTP/1.1\r\n" % place)
+        assert seen.rides == rides
+        await at.goes_well(client, place, 1)
+        client = await at.client()
+        await at.goes_well(client, place, 1)
+        browser = seen.browsers[-1]
 
 
 def _browser(at: Gate) -> BrowserConnection:
@@ -437,3 +453,183 @@ async def test_a_connection_that_has_only_the_short_way_idles_no_longer_than_oth
             assert (await client.reply()).status == 200
             await asyncio.sleep(0.1)
         assert await client.rest() == b""
+
+
+# -- no connection to the hub
+
+
+@pytest.mark.parametrize("kind", ["refused", "unforeseen"])
+async def test_a_hub_that_is_not_reached_is_explained_on_the_long_way(
+    at: Lane, seen: Seen, monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    place, client = at.place(), await at.client()
+    await at.goes_well(client, place, 3)
+    connections = at.site.served.registry.state("h0").connections
+
+    async def connect(pool: ConnectionPool) -> Connection:
+        if kind == "unforeseen":
+            raise LookupError("nobody thought of this")
+        raise pool.fault("upstream_unreachable", "no connection", repeatable=True)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(ConnectionPool, "take", lambda *_, **__: None)
+        patch.setattr(ConnectionPool, "connect", connect)
+        rides, access = seen.rides, len(at.site.access)
+        client.writer.write(at.get(place))
+        assert (await client.reply()).status == (500 if kind == "unforeseen" else 503)
+        assert seen.rides == rides + 1
+        assert len(at.site.access) == access + 1
+    await at.goes_well(client, place, 2)
+    assert not connections._tasks
+
+
+async def test_nobody_is_told_why_who_has_left_before_the_hub_was_reached(
+    at: Lane, seen: Seen, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    place, client = at.place(), await at.client()
+    await at.goes_well(client, place, 3)
+    trying, left = asyncio.Event(), asyncio.Event()
+
+    async def connect(pool: ConnectionPool) -> Connection:
+        trying.set()
+        await left.wait()
+        raise pool.fault("upstream_unreachable", "no connection", repeatable=True)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(ConnectionPool, "take", lambda *_, **__: None)
+        patch.setattr(ConnectionPool, "connect", connect)
+        access = len(at.site.access)
+        client.writer.write(at.get(place))
+        await trying.wait()
+        client.reset()
+        await until(lambda: seen.browsers[-1].lost)
+        left.set()
+        await until(lambda: len(at.site.access) > access)
+    assert [line["status"] for _, line in at.site.access[access:]] == [499]
+    await at.others_go_on(place)
+
+
+async def test_an_answer_that_was_given_is_the_only_one(at: Lane, seen: Seen, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever fails behind it: a second one would be taken for the answer to the next request."""
+    place, client = at.place(), await at.client()
+    await at.goes_well(client, place, 3)
+
+    def fails(*_: object) -> None:
+        raise LookupError("a full disk, say")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(RequestCount, "note", fails)
+        client.writer.write(at.get(place))
+        await asyncio.sleep(0.05)
+        client.finish()
+        rest = await client.rest()
+    assert rest.count(b"HTTP/1.1") <= 1
+    await at.others_go_on(place)
+
+
+# -- whose connection it is
+
+
+async def test_whoever_leaves_after_the_answer_takes_nobodys_connection_along(at: Lane, seen: Seen) -> None:
+    """Another one's request is on it by then."""
+    place, first, second = at.place(), await at.client(), await at.client()
+    await at.goes_well(first, place, 3)
+    await at.goes_well(second, place, 3, user="bob")
+    await at.goes_well(first, place, 1)
+    used = next(peer for peer in at.hub.peers if peer.received.endswith(at.requests[-1]))
+    pool = at.site.served.registry.state("h0").connections
+    await until(lambda: pool._waiting)
+    slow(at)
+    end = await asked(at, second, at.get(place, user="bob"))
+    assert end is used
+    number = len(at.requests)
+    first.reset()
+    await until(lambda: any(browser.lost for browser in seen.browsers[-2:]))
+    await asyncio.sleep(0.01)
+    end.cue()
+    await at.is_good(second, user="bob")
+    assert len(at.requests) == number, "it was asked again on another one"
+    assert seen.rides >= 4
+
+
+async def test_whoever_leaves_before_the_rest_is_looked_after_ends_it(
+    at: Lane, seen: Seen, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The task that passes a stream on begins a turn later, or many on a busy day."""
+
+    async def stream(peer: Peer, _: bytes) -> None:
+        await peer.send(CHUNKED)
+        await peer.gone()
+
+    place, client = at.place(), await at.client()
+    await at.goes_well(client, place, 3)
+    look_after = ConnectionPool.look_after
+    begins = asyncio.Event()
+
+    def later(pool: ConnectionPool, waiting: Coroutine[None, None, None]) -> None:
+        async def begun() -> None:
+            await begins.wait()
+            await waiting
+
+        look_after(pool, begun())
+
+    at.acts.append(stream)
+    with monkeypatch.context() as patch:
+        patch.setattr(ConnectionPool, "look_after", later)
+        end = await asked(at, client, at.get(place))
+        pool = at.site.served.registry.state("h0").connections
+        await until(lambda: pool._tasks)
+        client.reset()
+        await end.gone()
+        begins.set()
+        await until(lambda: not pool._tasks)
+    assert at.site.access[-1][1]["status"] == 499
+    await at.others_go_on(place)
+
+
+def test_what_comes_right_behind_an_answer_meets_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The loop finds somebody's request and, behind it, what a hub said too much, in one look at its sockets: the
+    request must not be on that connection by then."""
+    monkeypatch.setattr(kit_gate, "SHORT_WAY", True)
+    with asyncio.Runner() as runner:  # whose loop can be held up
+        runner.run(_right_behind(monkeypatch))
+
+
+def _one_behind_the_other(*said: tuple[socket.socket, bytes]) -> None:
+    """While the loop stands still: it finds them in this order, and in the same the next time."""
+    for end, data in said:
+        end.sendall(data)
+        time.sleep(0.05)
+
+
+async def _right_behind(monkeypatch: pytest.MonkeyPatch) -> None:
+    server = socket.create_server(("127.0.0.1", 0))
+    server.settimeout(PATIENCE)
+    release = ConnectionPool.release
+    async with gate(f"http://127.0.0.1:{server.getsockname()[1]}") as at:
+        one = socket.create_connection(("127.0.0.1", at.port))
+        other = socket.create_connection(("127.0.0.1", at.port))
+        other.settimeout(PATIENCE)
+        held = []
+
+        def say_more(pool: ConnectionPool, connection: Connection) -> None:
+            """While the loop stands still."""
+            release(pool, connection)
+            if not held:
+                held.append(connection)
+                _one_behind_the_other((other, get("/other")[20:]), (hub, FORGED))
+
+        await asyncio.sleep(0.05)  # both are accepted
+        one.sendall(get("/one"))
+        accept = asyncio.to_thread(server.accept)
+        hub, _ = await accept
+        await asyncio.to_thread(hub.recv, 1000)
+        monkeypatch.setattr(ConnectionPool, "release", say_more)
+        _one_behind_the_other((other, get("/other")[:20]), (hub, ok(b"for one")))
+        second, _ = await asyncio.to_thread(server.accept)
+        assert (await asyncio.to_thread(second.recv, 1000)).startswith(b"GET /other")
+        second.sendall(ok(b"for other"))
+        answer = await asyncio.to_thread(other.recv, 1000)
+        assert answer.endswith(b"for other")
+        for each in (one, other, hub, second, server):
+            each.close()
