@@ -12,6 +12,8 @@ import pyotp
 import pytest
 
 from hubgate.app import Served
+from hubgate.core import totp
+from hubgate.web.factors import Factors
 from hubgate.web.tickets import Tickets
 from tests.kit.phone import Phone, asks_for, enrolled, logged_in, phone_of, recovery_codes, step_form, with_password
 from tests.kit.stand import stand
@@ -228,6 +230,20 @@ class TestWithASession:
             assert recovery_codes(page) == []
             page = await alice.submit(page, step_form(page, "codes"), code=await old.code())
             assert len(recovery_codes(page)) == 10
+
+    async def test_what_was_begun_is_over_when_another_phone_was_set_up_elsewhere(self, site):
+        async with site.person() as alice:
+            old, _, _ = await enrolled(alice, site.url + "/", site.users["alice"])
+            page = await alice.get(site.url + MFA)
+            page = await alice.submit(page, step_form(page, "phone"), code=await old.code())
+            assert asks_for(page) == {"confirm", "cancel"}
+            factors, who = Factors(site.store, site.keyring), live_session(site.served).identity
+            before = await factors.of(who)
+            assert await factors.enrol(who, totp.new_key(b"k" * 20), step=0, replaces=before.id)
+            assert asks_for(await alice.get(site.url + MFA)) == {"phone", "codes"}
+            late = await alice.submit(page, step_form(page, "confirm"), code=await phone_of(page).code())
+            assert recovery_codes(late) == []
+            assert (await factors.of(who)).key == totp.new_key(b"k" * 20)
 
     async def test_new_recovery_codes_take_the_place_of_the_old(self, site):
         async with site.person() as alice, site.person() as elsewhere:
