@@ -243,7 +243,9 @@ class Gateway:
             count=self.metrics.requests(route.pool.name, visit.upstream),
             until=min(renew_at, self.live.believed_until(live)),
         )
-        if renew_at > 0:
+        # Since this request was judged, it waited: only what still holds is kept for others.
+        still = live.bound.get(route.pool.name) is bound and route.pool.admits(live.session.identity.groups)
+        if still and renew_at > 0:
             live.clear((route.name, visit.address, field), clearance)
         return clearance
 
