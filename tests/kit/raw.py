@@ -55,7 +55,9 @@ class Peer:
             await self._cues.acquire()
 
     async def send(self, data: bytes) -> None:
-        """Write and wait until the socket took it."""
+        """Write and wait until the socket took it. ConnectionResetError when the other end is gone."""
+        if self.writer.is_closing():  # uvloop's transports say so in their own way
+            raise ConnectionResetError("the other end is gone")
         self.writer.write(data)
         await self.writer.drain()
 

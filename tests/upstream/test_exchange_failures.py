@@ -319,6 +319,7 @@ async def test_a_client_that_half_closes_has_left() -> None:
 async def test_a_client_that_leaves_while_the_hub_is_being_reached() -> None:
     async with RawUpstream(always(ok())) as hub, gate(hub, limits=Timeouts(keep_alive=0.05)) as door:
         connect = door.pool.connect
+        assert door.runner.server is not None
         reached, go = asyncio.Event(), asyncio.Event()
 
         async def slow() -> Connection:
@@ -391,3 +392,42 @@ async def test_cancelling_a_request_leaves_nothing_behind() -> None:
 
 def test_an_answer_is_a_value() -> None:
     assert Answer(200) == Answer(200, 0, 0, keep_alive=False, upgraded=False, tunnel=None)
+
+
+async def test_a_client_that_leaves_while_a_stale_connection_is_replaced_leaves_nothing() -> None:
+    """Nobody would tell the new connection that there is nobody to read for: an endless answer would never end."""
+    here = asyncio.Event()
+
+    async def script(peer: Peer) -> None:
+        await peer.request()
+        if len(hub.peers) == 1:
+            await peer.send(ok())
+            await peer.request()
+            return  # closes without a word
+        await peer.send(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n")
+        await peer.gone()
+
+    async with RawUpstream(script) as hub, gate(hub) as door:
+        client = await door.client()
+        await client.send(get())
+        await client.reply()
+        await door.at_rest()
+        connect = door.pool.connect
+        assert door.runner.server is not None
+
+        async def slow() -> Connection:
+            connection = await connect()
+            client.reset()
+            while any(browser.transport is not None for browser in door.runner.server.connections):
+                await asyncio.sleep(0.001)
+            here.set()
+            return connection
+
+        door.pool.connect = slow  # type: ignore[method-assign]
+        await client.send(get())
+        async with asyncio.timeout(5):
+            await here.wait()
+        assert isinstance(await door.outcome(1), ClientAborted)
+        async with asyncio.timeout(5):
+            while len(door.pool):
+                await asyncio.sleep(0.001)

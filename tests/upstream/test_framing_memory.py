@@ -43,6 +43,7 @@ def judged_cold(head: bytes) -> AnswerHead | None:
     try:
         return judged(head)
     finally:
+        forget()
         framing._harmless.update(harmless)
         framing._lines.update(lines)
 

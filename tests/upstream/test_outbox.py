@@ -19,6 +19,13 @@ async def ends() -> AsyncIterator[RawUpstream]:
         yield hub
 
 
+def crowded() -> Outbox:
+    """An outbox that has something to gather."""
+    outbox = Outbox(asyncio.get_running_loop())
+    outbox.busy = 2
+    return outbox
+
+
 async def connected(ends: RawUpstream) -> tuple[asyncio.Transport, Peer]:
     number = len(ends.peers)
     transport, _ = await asyncio.get_running_loop().create_connection(asyncio.Protocol, "127.0.0.1", ends.port)
@@ -26,7 +33,7 @@ async def connected(ends: RawUpstream) -> tuple[asyncio.Transport, Peer]:
 
 
 async def test_letters_arrive_in_order_without_being_asked_for(ends: RawUpstream) -> None:
-    outbox = Outbox(asyncio.get_running_loop())
+    outbox = crowded()
     first, one = await connected(ends)
     second, other = await connected(ends)
     for number in range(3):
@@ -42,7 +49,7 @@ async def test_letters_arrive_in_order_without_being_asked_for(ends: RawUpstream
 
 
 async def test_flushing_sends_at_once_and_once(ends: RawUpstream) -> None:
-    outbox = Outbox(asyncio.get_running_loop())
+    outbox = crowded()
     transport, end = await connected(ends)
     outbox.put(transport, b"one ")
     outbox.flush()
@@ -61,7 +68,7 @@ async def test_a_transport_that_has_ended_costs_nobody_else_a_letter(
     ends: RawUpstream, ending: str, turns: int
 ) -> None:
     """uvloop's raise when they are written to after their end; others' answers were behind it in the same turn."""
-    outbox = Outbox(asyncio.get_running_loop())
+    outbox = crowded()
     ended, _ = await connected(ends)
     alive, end = await connected(ends)
     getattr(ended, ending)()
@@ -71,3 +78,14 @@ async def test_a_transport_that_has_ended_costs_nobody_else_a_letter(
     outbox.put(alive, b"to somebody")
     await end.saw(b"to somebody")
     alive.abort()
+
+
+async def test_a_letter_alone_goes_out_at_once(ends: RawUpstream) -> None:
+    outbox = Outbox(asyncio.get_running_loop())
+    transport, end = await connected(ends)
+    outbox.busy = 1
+    outbox.put(transport, b"one ")
+    transport.write(b"two")
+    await end.saw(b"one two")
+    transport.abort()
+    outbox.put(transport, b"to nobody")

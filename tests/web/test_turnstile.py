@@ -5,17 +5,18 @@ import asyncio
 from hubgate.web.turnstile import Turnstile
 
 
-async def test_who_comes_alone_does_not_wait() -> None:
-    turnstile = Turnstile(3600.0)
-    await asyncio.wait_for(turnstile.passed(), 5)
-    waiting = asyncio.create_task(turnstile.passed())  # but the second one would
+async def test_a_handful_does_not_wait() -> None:
+    turnstile = Turnstile(3600.0, credit=3)
+    for _ in range(3):
+        await asyncio.wait_for(turnstile.passed(), 5)
+    waiting = asyncio.create_task(turnstile.passed())  # but one more would
     await asyncio.sleep(0.01)
     assert not waiting.done()
     waiting.cancel()
 
 
 async def test_a_crowd_passes_in_its_order_and_others_come_in_between() -> None:
-    turnstile = Turnstile(0.01)
+    turnstile = Turnstile(0.01, credit=1)
     passed: list[int] = []
     turns = 0
 

@@ -74,6 +74,7 @@ class Dispatch:
         self._waits = True
         connection.due_in(self._pool.limits.head)
         connection.taker = self._take
+        self._outbox.busy += 1
         self._outbox.put(connection.transport, self._head)
 
     async def _connect(self) -> None:
@@ -101,7 +102,10 @@ class Dispatch:
         """The first bytes of the answer, mostly all of it."""
         self._waits = False  # from here on the connection may become another one's
         try:
-            passed = self._passed_on(data)
+            try:
+                passed = self._passed_on(data)
+            finally:
+                self._outbox.busy -= 1
         except MalformedAnswer as error:
             self._connection.abort()
             self.failed(self._pool.fault("upstream_malformed", str(error), repeatable=True))

@@ -169,6 +169,8 @@ class Exchange:
         9112, 9.3.1): once more then, on a new one. The first bytes of the answer."""
         if self.connection.reused and self.repeatable and not self._ended_by_us:
             self.connection = await self.pool.connect()
+            if self.client.transport is None:  # it left meanwhile, and nobody would notice any more
+                raise ClientAborted("client_gone")
             self.client.gone = self.connection.abort
             self.connection.due_in(self.pool.limits.head)
             self.connection.write(self.request.head + bodiless(self.request))

@@ -39,13 +39,15 @@ from hubgate.web.portal import SESSIONLESS
 from hubgate.web.render import Pages, login_url
 from hubgate.web.turnstile import Turnstile
 from hubgate.web.visit import AccessLine, Visit, attach
-from hubgate.web.wire import ClientConnection, raw_target, request_framing
+from hubgate.web.wire import ClientConnection, peer_address, raw_target, request_framing
 
 log = logging.getLogger(__name__)
 
 OwnPages = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
-_BETWEEN_HANDSHAKES = 0.001  # seconds: twice what one takes
+_BETWEEN_HANDSHAKES = 0.002  # seconds: some three times what one takes; with 1 ms, others waited ten times as long
+_HANDSHAKES_AT_ONCE = 32
+_ANNOUNCED = frozenset({"hub_down", "no_hub_available"})  # once, when the hub's condition changed: not for each request
 _READS = frozenset({"GET", "HEAD", "OPTIONS"})
 
 
@@ -67,7 +69,7 @@ class Gateway:
     audit: Audit
     metrics: Metrics
     access: AccessLine | None
-    turnstile: Turnstile = field(default_factory=lambda: Turnstile(_BETWEEN_HANDSHAKES))
+    turnstile: Turnstile = field(default_factory=lambda: Turnstile(_BETWEEN_HANDSHAKES, credit=_HANDSHAKES_AT_ONCE))
     clock: Callable[[], float] = time.time
 
     async def __call__(self, request: web.Request, own: OwnPages) -> web.StreamResponse:
@@ -110,7 +112,7 @@ class Gateway:
     def _visit(self, request: web.Request) -> Visit:
         forwarded = request.headers.getall("X-Forwarded-For", ()) if self.trusted else ()
         return Visit(
-            address=client_address(request.remote or "", forwarded, self.trusted),
+            address=client_address(peer_address(request), forwarded, self.trusted),
             kind=kind_of(request.method, request.headers),
             # Fetch Metadata, which no script can set or leave out.
             scripted=request.headers.get("Sec-Fetch-Mode", "navigate") != "navigate",
@@ -241,7 +243,9 @@ class Gateway:
             count=self.metrics.requests(route.pool.name, visit.upstream),
             until=min(renew_at, self.live.believed_until(live)),
         )
-        if renew_at > 0:
+        # Since this request was judged, it waited: only what still holds is kept for others.
+        still = live.bound.get(route.pool.name) is bound and route.pool.admits(live.session.identity.groups)
+        if still and renew_at > 0:
             live.clear((route.name, visit.address, field), clearance)
         return clearance
 
@@ -306,7 +310,7 @@ class Gateway:
         if isinstance(fault, StoreFault):
             code = "store_unavailable"  # which kind of it is the operator's concern, and in the log
             self.metrics.store_fault()
-        if fault.status >= 500:
+        if fault.status >= 500 and code not in _ANNOUNCED:
             log.warning(
                 "request_refused", extra={"request_id": visit.id, "fault": str(fault), "upstream": visit.upstream}
             )

@@ -113,7 +113,12 @@ class BrowserConnection(web.RequestHandler):
         if transport.get_extra_info("sslcontext") is not None:
             cast(asyncio.Transport, transport).set_write_buffer_limits(high=_TLS_BUFFER)
         peer = transport.get_extra_info("peername")
-        self.address = canonical_address(str(peer[0])) if isinstance(peer, tuple) else ""
+        if not isinstance(peer, tuple):
+            cast(
+                asyncio.Transport, transport
+            ).abort()  # it was reset at once: nobody is there whose address we could name
+            return
+        self.address = canonical_address(str(peer[0]))
         self._head_begins()
 
     def data_received(self, data: bytes) -> None:

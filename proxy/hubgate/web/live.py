@@ -128,6 +128,7 @@ class LiveSessions:
         self._clock = clock
         self._by_cookie: dict[tuple[str, str], LiveSession] = {}
         self._by_key: dict[str, set[tuple[str, str]]] = {}
+        self._by_user: dict[str, set[tuple[str, str]]] = {}
         self._by_field: dict[tuple[bytes, str], LiveSession] = {}
         self._loading: dict[tuple[str, str], asyncio.Future[LiveSession | None]] = {}
         self._generation = 0
@@ -213,10 +214,13 @@ class LiveSessions:
         if live is not None and live.key == found.key:
             _confirm(live, found, now)
             return live
-        while len(self._by_cookie) >= _MOST:
-            self._drop(next(iter(self._by_cookie)))
+        if len(self._by_cookie) >= _MOST:
+            # Somebody who has no socket here can be read again; only if there is nobody else, sockets end.
+            unused = (other for other, live in self._by_cookie.items() if not live.tunnels)
+            self._drop(next(unused, next(iter(self._by_cookie))))
         live = self._by_cookie[place] = LiveSession(*place, found, now)
         self._by_key.setdefault(found.key, set()).add(place)
+        self._by_user.setdefault(live.user_key, set()).add(place)
         return live
 
     def open_tunnels(self, key: str) -> int:
@@ -238,19 +242,18 @@ class LiveSessions:
     def rebind(self, key_of_user: str) -> None:
         """Somebody was bound anew: what this worker remembered of their bindings is void."""
         self._generation += 1
-        for live in self._by_cookie.values():
-            if live.user_key == key_of_user:
-                live.unbind()
+        for place in self._by_user.get(key_of_user, ()):
+            self._by_cookie[place].unbind()
 
     def _drop(self, place: tuple[str, str]) -> None:
         live = self._by_cookie.pop(place, None)
         if live is None:
             return
         self._forget_cookies(live)
-        places = self._by_key[live.key]
-        places.discard(place)
-        if not places:
-            del self._by_key[live.key]
+        for index, key in ((self._by_key, live.key), (self._by_user, live.user_key)):
+            index[key].discard(place)
+            if not index[key]:
+                del index[key]
         for tunnel in tuple(live.tunnels):
             tunnel.close()
 

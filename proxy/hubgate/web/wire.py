@@ -16,8 +16,11 @@ from __future__ import annotations
 
 import asyncio
 import re
+import socket
+import struct
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
+from typing import cast
 
 from aiohttp import http_parser, web
 from aiohttp.http import HttpVersion10, RawRequestMessage
@@ -35,6 +38,7 @@ __all__ = [
     "RequestFraming",
     "Shortcut",
     "front_runner",
+    "peer_address",
     "raw_target",
     "request_framing",
     "require_c_parser",
@@ -59,6 +63,11 @@ def raw_target(request: web.BaseRequest) -> str:
     """The request target exactly as it was sent (surrogate-escaped): what is decided on and sent on. `path`, `path_qs`
     and `url` have been rewritten by yarl."""
     return request.raw_path
+
+
+def peer_address(request: web.BaseRequest) -> str:
+    """Who is connected. aiohttp's `remote` asks the socket, which has forgotten it once the client is gone."""
+    return cast(BrowserConnection, request._protocol).address
 
 
 def request_framing(request: web.BaseRequest) -> RequestFraming:
@@ -221,6 +230,14 @@ class ClientConnection(ClientEnd):
     def keep_alive(self) -> bool:
         """Whether the client wants the connection kept, and we can keep it."""
         return not self._request._message.should_close and not self.protocol.retiring
+
+    def abort(self) -> None:
+        """Reset the client's connection."""
+        if self.http10 and self.transport is not None:
+            # For HTTP/1.0 an answer may end where its connection does: only a reset tells that this one is incomplete.
+            sock = self.transport.get_extra_info("socket")
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        super().abort()
 
     def take_fault(self) -> HubgateFault | None:
         """Why this request failed on the short way, once."""
