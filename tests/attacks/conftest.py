@@ -7,8 +7,11 @@ from collections.abc import Callable, Mapping
 
 import pytest
 
+from tests.attacks.rides import rides
 from tests.kit import gate
 from tests.kit.loops import loop_factories
+
+__all__ = ["rides"]
 
 
 def pytest_asyncio_loop_factories(item: pytest.Item) -> Mapping[str, Callable[[], asyncio.AbstractEventLoop]]:

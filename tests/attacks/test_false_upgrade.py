@@ -102,12 +102,20 @@ async def test_a_malformed_handshake_reaches_no_hub_as_one(request_: bytes) -> N
 
 @pytest.mark.parametrize("answer", [ok(b"no"), b"HTTP/1.1 426 Upgrade Required\r\nContent-Length: 2\r\n\r\nno"])
 async def test_bytes_behind_a_handshake_that_was_not_granted_are_a_request_like_any_other(answer: bytes) -> None:
-    """A hub that answers 200 must not have what follows passed on as if it had switched."""
-    async with RawUpstream(saying(answer)) as hub, gate(hub) as door:
+    """A hub that answers 200 must not have what follows passed on as if it had switched. Nor is its connection used
+    again: Node (configurable-http-proxy) lets go of one on which an upgrade was offered, even if it refuses it."""
+
+    async def script(peer: Peer) -> None:
+        request = await peer.request()
+        await peer.send(answer if b"websocket" in request else ok(b"next"))
+        await peer.gone()
+
+    async with RawUpstream(script) as hub, gate(hub) as door:
         client = await door.client()
         await client.send(handshake() + get("/next"))
         assert (await client.reply()).body == b"no"
         assert (await client.reply()).body == b"next"
+        await hub.peers[0].gone()
         # It went through the front: with its own rules, and framed by us.
         assert [one.line for one in requests_in(hub.received)] == [b"GET /ws HTTP/1.1", b"GET /next HTTP/1.1"]
         assert len(door.outcomes) == 2

@@ -16,32 +16,12 @@ from dataclasses import dataclass
 
 import pytest
 
-from hubgate.web import express
 from tests.attacks.door import HANDSHAKE, Door, door
+from tests.attacks.rides import Rides
 from tests.kit.raw import PATIENCE, Peer, Reply
 
 TARGET = b"/htc/hub/x"
 PAUSE = 0.002  # long enough for a turn or two of the loop, in which everybody here lives
-
-
-@dataclass
-class Rides:
-    """How many requests went the short way."""
-
-    number: int = 0
-
-
-@pytest.fixture
-def rides(monkeypatch: pytest.MonkeyPatch) -> Rides:
-    counted = Rides()
-    start = express._Ride.start
-
-    def counting(ride: express._Ride) -> None:
-        counted.number += 1
-        start(ride)
-
-    monkeypatch.setattr(express._Ride, "start", counting)
-    return counted
 
 
 @pytest.fixture

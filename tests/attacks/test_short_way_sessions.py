@@ -9,40 +9,20 @@ import asyncio
 import re
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import pytest
 
 from hubgate.core.balancer import Selection
 from hubgate.core.health import Observation
 from hubgate.core.identity import Identity
-from hubgate.web import express
 from hubgate.web.live import LiveSession
 from hubgate.web.sessions import _at, _record
 from tests.attacks import lane as lanes
 from tests.attacks.door import Door, door, letters
 from tests.attacks.lane import Lane, lane
+from tests.attacks.rides import Rides
 from tests.kit.raw import Peer, Reply
-
-
-@dataclass
-class Rides:
-    """How many requests went the short way."""
-
-    number: int = 0
-
-
-@pytest.fixture
-def rides(monkeypatch: pytest.MonkeyPatch) -> Rides:
-    counted = Rides()
-    start = express._Ride.start
-
-    def counting(ride: express._Ride) -> None:
-        counted.number += 1
-        start(ride)
-
-    monkeypatch.setattr(express._Ride, "start", counting)
-    return counted
 
 
 @pytest.fixture

@@ -431,3 +431,21 @@ async def test_a_client_that_leaves_while_a_stale_connection_is_replaced_leaves_
         async with asyncio.timeout(5):
             while len(door.pool):
                 await asyncio.sleep(0.001)
+
+
+async def test_a_client_of_http10_sees_that_its_answer_is_incomplete() -> None:
+    """Its answer ends where the connection does: an orderly end would look like a complete one."""
+
+    async def script(peer: Peer) -> None:
+        await peer.request()
+        await peer.send(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n")
+        await peer.cued()
+        peer.reset()
+
+    async with RawUpstream(script) as hub, gate(hub) as door:
+        client = await door.client()
+        await client.send(b"GET / HTTP/1.0\r\nHost: h\r\n\r\n")
+        await client.until(b"hello")
+        hub.peers[0].cue()
+        with pytest.raises(ConnectionResetError):
+            await client.reader.read()

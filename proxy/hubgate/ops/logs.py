@@ -123,20 +123,25 @@ def configure(level: str, stream: TextIO | None = None) -> None:
 class AccessLog:
     """One line per request, gathered for a moment, so that a busy gateway makes few system calls.
 
-    `write` takes whole lines. A chunk stays below what a pipe takes at once (PIPE_BUF, POSIX write()): lines of several
-    workers never mix. An event loop must be running in whatever calls it.
+    `write` takes whole lines. Unless this process is `alone`, a chunk stays below what a pipe takes at once (PIPE_BUF,
+    POSIX write()): lines of several workers never mix. An event loop must be running in whatever calls it.
     """
 
     _CHUNK = 4000
+    _CHUNK_ALONE = 32_000
     _MOMENT = 0.2
 
-    def __init__(self, write: Callable[[bytes], None], *, clock: Callable[[], float] = time.time) -> None:
+    def __init__(
+        self, write: Callable[[bytes], None], *, alone: bool = False, clock: Callable[[], float] = time.time
+    ) -> None:
         self._write = write
+        self._most = self._CHUNK_ALONE if alone else self._CHUNK
         self._clock = clock
         self._lines: list[str] = []
         self._size = 0
         self._timer: asyncio.TimerHandle | None = None
-        self._second = (0, "")
+        self._second = 0.0
+        self._stamp = ""
         self._failing = False
 
     def __call__(
@@ -161,7 +166,7 @@ class AccessLog:
             f'"path": {quoted(path)}, "status": {status}, "received": {received}, "sent": {sent}, '
             f'"ms": {duration * 1000:.1f}, {rest}, "request_id": "{request_id}"}}\n'
         )
-        if self._size + len(line) > self._CHUNK:
+        if self._size + len(line) > self._most:
             self.flush()
         self._lines.append(line)
         self._size += len(line)
@@ -189,10 +194,12 @@ class AccessLog:
 
     def _now(self) -> str:
         now = self._clock()
-        second = int(now)
-        if self._second[0] != second:
-            self._second = (second, timestamp(second)[:-5])
-        return f"{self._second[1]}.{int(now % 1 * 1000):03d}Z"
+        into = now - self._second
+        if not 0.0 <= into < 1.0:
+            self._second = float(int(now))
+            self._stamp = timestamp(self._second)[:-4]
+            into = now - self._second
+        return f"{self._stamp}{int(into * 1000):03d}Z"
 
 
 @lru_cache(maxsize=4096)

@@ -112,7 +112,7 @@ async def _serve(config: Config, doors: Doors, orders: Orders, factory: GatewayF
         await stack.enter_async_context(_listening(vitals(state.missing, metrics), doors.ops))
         audit = _opened(config.log.audit)
         stack.callback(audit.close)
-        access = AccessLog(LineFile("-").write) if config.log.access else None
+        access = AccessLog(LineFile("-").write, alone=config.gateway.workers == 1) if config.log.access else None
         if access is not None:
             stack.callback(access.flush)
         served = await stack.enter_async_context(

@@ -258,7 +258,8 @@ class Exchange:
         self.client.gone = None  # before the connection is another one's
         if self.upload is not None:
             self.answer.received = self.upload.received
-        if body.clean and head.keep_alive and self.uploaded:
+        # Node (configurable-http-proxy) lets go of a connection on which an upgrade was offered, even if it refuses it.
+        if body.clean and head.keep_alive and self.uploaded and not self.request.upgrade:
             self.pool.release(self.connection)
         else:
             self.connection.abort()

@@ -76,10 +76,6 @@ class Downstream(Protocol):
     def keep_alive(self) -> bool:
         """Whether the client wants the connection kept, and we can keep it."""
 
-    @property
-    def method(self) -> str:
-        """The request's method."""
-
     def write(self, data: bytes) -> None:
         """Send, buffering."""
 

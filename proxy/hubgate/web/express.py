@@ -149,7 +149,6 @@ class PlainClient(ClientEnd):
 
     __slots__ = ()
 
-    method = "GET"
     http10 = False
 
     @property

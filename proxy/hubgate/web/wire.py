@@ -213,7 +213,7 @@ class ClientConnection(ClientEnd):
     Only for requests that came in by `front_runner`.
     """
 
-    __slots__ = ("_fault", "_request", "http10", "method")
+    __slots__ = ("_fault", "_request", "http10")
 
     def __init__(self, request: web.BaseRequest) -> None:
         protocol = request._protocol
@@ -223,7 +223,6 @@ class ClientConnection(ClientEnd):
         self._request = request
         protocol.client = self  # to hear of its loss
         self._fault, protocol.fault = protocol.fault, None
-        self.method = request._message.method
         self.http10 = request._message.version is HttpVersion10
 
     @property
