@@ -17,6 +17,7 @@ from hubgate import app
 from hubgate.core import totp
 from hubgate.core.guesses import PLACE
 from hubgate.web.factors import Factors
+from hubgate.web.tickets import Tickets
 from tests.kit.hesitant import Hesitant
 from tests.kit.phone import asks_for, enrolled, logged_in, phone_of, recovery_codes, step_form, with_password
 from tests.kit.stand import stand
@@ -302,9 +303,30 @@ class TestAThiefOfThePassword:
             thief.session.cookie_jar.clear()
             page = await with_password(thief, site.url + "/", site.users["alice"])
             assert (await guess(thief, page, wrong[99])).status == 429, "nor does another login help"
-            assert (await guess(thief, page, "0000-0000-0000", step="recovery")).status == 429, "nor another way"
         codes = [line["code"] for line in map(json.loads, site.lines) if line["outcome"] == "refused"]
-        assert codes == ["wrong_code"] * 8 + ["too_many"] * 7
+        assert codes == ["wrong_code"] * 8 + ["too_many"] * 6
+
+    async def test_guesses_recovery_codes_at_a_pace(self, site):
+        async with site.person() as alice, site.person() as thief:
+            await enrolled(alice, site.url + "/", site.users["alice"])
+            page = await with_password(thief, site.url + "/", site.users["alice"])
+            statuses = [(await guess(thief, page, f"0000-0000-00{n}", step="recovery")).status for n in range(10, 22)]
+            assert statuses[:10] == [403] * 10
+            assert 429 in statuses[10:]
+
+    async def test_does_not_keep_the_owner_from_a_recovery_code(self):
+        """Whoever has so many addresses that a new browser must wait can't keep the owner's paper out."""
+        async with stand(behind_a_proxy, own_factor=True) as site, site.person() as alice, site.person() as thief:
+            phone, codes, _ = await enrolled(alice, site.url + "/", site.users["alice"])
+            wrong = await wrong_codes(phone)
+            page = await with_password(thief, site.url + "/", site.users["alice"])
+            for number in range(101):
+                await guess(thief, page, wrong[number], f"203.0.{number}.1")
+            async with site.person() as traveller:
+                page = await with_password(traveller, site.url + "/", site.users["alice"])
+                assert (await guess(traveller, page, await phone.code(), "198.51.100.7")).status == 429
+                page = await guess(traveller, page, codes[0], "198.51.100.7", step="recovery")
+                assert asks_for(page) == {"confirm"}
 
     async def test_does_not_lock_the_owner_out_from_the_same_address(self, site):
         """A browser that was let in before is in a lane of its own, also after Log Out."""
@@ -383,6 +405,75 @@ class TestAThiefOfThePassword:
             later = Factors(site.store, site.keyring, clock=lambda: time.time() + 90)
             assert await later.judge(live.session.identity, ahead) == totp.Used()
             assert isinstance(await later.judge(live.session.identity, phone.at(time.time() + 120)), totp.Right)
+
+
+class TestAThiefOfARecoveryCode:
+    async def test_is_too_late_when_the_owner_has_made_new_ones(self, site):
+        """A mail said that a code was used, and its owner has acted: what the thief began with it is over."""
+        async with site.person() as alice, site.person() as thief:
+            phone, codes, _ = await enrolled(alice, site.url + "/", site.users["alice"])
+            page = await with_password(thief, site.url + "/", site.users["alice"])
+            page = await guess(thief, page, codes[0], step="recovery")
+            theirs = phone_of(page)
+            own = await alice.get(site.url + MFA)
+            own = await alice.submit(own, step_form(own, "codes"), code=await phone.code())
+            assert len(recovery_codes(own)) == 10
+            page = await guess(thief, page, await theirs.code(), step="confirm")
+            assert asks_for(page) == {"code", "recovery"}
+            assert session_of(site, thief) is None
+            assert (await guess(thief, page, codes[1], step="recovery")).status == 403
+
+    async def test_has_nothing_left_after_a_reset(self, site):
+        """An administrator resets and issues a ticket while somebody is just setting up a phone with a stolen code."""
+        async with site.person() as alice, site.person() as thief:
+            _, codes, _ = await enrolled(alice, site.url + "/", site.users["alice"])
+            page = await with_password(thief, site.url + "/", site.users["alice"])
+            page = await guess(thief, page, codes[0], step="recovery")
+            theirs = phone_of(page)
+            (live,) = site.served.live._by_cookie.values()
+            await Tickets(site.store, site.keyring, demanded=False).issue("alice")
+            assert await Factors(site.store, site.keyring).reset(live.user_key)
+            page = await guess(thief, page, await theirs.code(), step="confirm")
+            assert asks_for(page) == {"ticket"}
+            assert "otpauth" not in page.text
+            assert session_of(site, thief) is None
+
+
+class TestAReset:
+    async def test_needs_the_ticket_of_today(self):
+        """A login that once showed a ticket, and still waits, is no way past the ticket that was issued later."""
+        async with (
+            stand(lambda raw: raw["mfa"].update(enrolment="ticket"), own_factor=True) as site,
+            site.person() as alice,
+            site.person() as other,
+        ):
+            tickets = Tickets(site.store, site.keyring, demanded=True)
+            ticket = await tickets.issue("alice")
+            pages = [await with_password(each, site.url + "/", site.users["alice"]) for each in (alice, other)]
+            pages = [
+                await guess(each, page, ticket, step="ticket") for each, page in zip((alice, other), pages, strict=True)
+            ]
+            assert [asks_for(page) for page in pages] == [{"confirm"}] * 2
+            await guess(alice, pages[0], await phone_of(pages[0]).code(), step="confirm")
+            (live,) = site.served.live._by_cookie.values()
+            await Factors(site.store, site.keyring).reset(live.user_key)
+            for _ in range(2):
+                late = await guess(other, pages[1], await phone_of(pages[1]).code(), step="confirm")
+                assert asks_for(late) == {"ticket"}
+                await tickets.issue("alice")
+            assert session_of(site, other) is None
+
+    async def test_turns_a_login_on_its_way_into_an_enrolment_and_no_other_into_a_session(self, site):
+        """Whoever waits for a code meets the page to enrol; the code that they have no longer counts."""
+        async with site.person() as alice, site.person() as late:
+            phone, _, _ = await enrolled(alice, site.url + "/", site.users["alice"])
+            page = await with_password(late, site.url + "/", site.users["alice"])
+            (live,) = site.served.live._by_cookie.values()
+            await Factors(site.store, site.keyring).reset(live.user_key)
+            page = await guess(late, page, await phone.code())
+            assert asks_for(page) == {"confirm"}
+            assert phone_of(page).key != phone.key
+            assert session_of(site, late) is None
 
 
 class TestAThiefOfTheSession:

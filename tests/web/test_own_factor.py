@@ -289,8 +289,8 @@ class TestTickets:
             assert asks_for(page) == {"confirm"}
             page = await alice.submit(page, step_form(page, "confirm"), code=await phone_of(page).code())
             assert len(recovery_codes(page)) == 10
-            assert not await tickets_of(site).good("alice", ticket), "it was for one enrolment"
-            assert await tickets_of(site).needed("bob")
+            assert not await tickets_of(site).recognised("alice", ticket), "it was for one enrolment"
+            assert await tickets_of(site).needed("bob", shown="")
         assert [line[0::2] for line in noted(site)] == [("refused", "wrong_ticket"), ("enrolled", None)]
 
     async def test_one_that_was_issued_must_be_shown_everywhere(self, site):
@@ -307,9 +307,9 @@ class TestTickets:
 
     async def test_the_last_one_counts(self, site):
         first, second = await tickets_of(site).issue("alice"), await tickets_of(site).issue("alice")
-        assert not await tickets_of(site).good("alice", first)
-        assert await tickets_of(site).good("alice", second.upper())
-        assert not await tickets_of(site).good("bob", second)
+        assert not await tickets_of(site).recognised("alice", first)
+        assert await tickets_of(site).recognised("alice", second.upper())
+        assert not await tickets_of(site).recognised("bob", second)
 
 
 async def test_in_other_modes_there_is_no_such_page():

@@ -1,5 +1,8 @@
 """Who may try a code now? `core.guesses`, kept where all replicas see it, and the cookie that tells who is no stranger.
 
+Recovery codes and tickets are another matter: nobody guesses sixty bits. They have a pace of their own, so that whoever
+is kept waiting in a new browser, since somebody else guesses codes, can come in by one of these.
+
 The cookie is set when somebody's second factor was right in this browser. It proves nothing else and opens nothing: it
 names a lane of tries of its own, which others can't use up. It is bound to the person by a MAC.
 """
@@ -18,7 +21,7 @@ from hubgate.core.guesses import FORGET_AFTER, Guesses
 from hubgate.core.identity import Identity
 from hubgate.core.keyring import Keyring
 from hubgate.core.site import Site
-from hubgate.core.throttle import source_key
+from hubgate.core.throttle import Rate, Throttle, source_key
 from hubgate.errors import ClientFault
 from hubgate.store.base import Store
 from hubgate.store.codec import Sealer, Tampered
@@ -28,6 +31,7 @@ from hubgate.web.visit import Visit
 _COOKIE_AGE = 400 * 86400  # seconds: the longest that browsers keep (RFC 6265bis, 5.6.2)
 _PURPOSE = "known-browser"
 _COOKIE = re.compile(r"([A-Za-z0-9_-]{22})\.([A-Za-z0-9_-]{43})")
+_LONG_CODES = Rate(burst=10, per_second=0.1)  # for a person at an address, in each worker: a bound for the work
 _ROUNDS = 50  # of comparing and writing, until so many others at once are taken for an attack
 
 
@@ -49,6 +53,7 @@ class Attempts:
         self._keyring = keyring
         self._sealer = Sealer(keyring, "second-factor-tries")
         self._clock = clock
+        self._long_codes = Throttle(_LONG_CODES)
 
     def lane(self, visit: Visit, identity: Identity) -> Lane:
         """The lane that this browser is in."""
@@ -74,6 +79,10 @@ class Attempts:
     async def right(self, lane: Lane, identity: Identity) -> None:
         """The try was right, so it doesn't count."""
         await self._change(identity, lambda guesses: (guesses.right(lane.place, known=lane.known), 0.0))
+
+    def wait_with_long_code(self, visit: Visit, identity: Identity) -> float:
+        """Ask for one try of a recovery code or a ticket: 0.0 means go on, else the seconds to wait."""
+        return self._long_codes.wait(f"{user_key(identity)} {source_key(visit.address)}", self._clock())
 
     async def _change(self, identity: Identity, change: Callable[[Guesses], tuple[Guesses, float]]) -> float:
         key = f"second-factor-tries:{user_key(identity)}"

@@ -28,8 +28,9 @@ from hubgate.web.sessions import user_key
 
 @dataclass(frozen=True, slots=True)
 class Enrolment:
-    """Somebody's second factor. `id`: tells it from earlier and later ones; `since`: seconds since the epoch.
+    """Somebody's second factor. `since`: seconds since the epoch.
 
+    `id`: tells it from earlier and later ones, and its recovery codes from others of the same phone.
     `last`, `spent`: steps whose codes are used up, see `core.totp`. `recovery`: hashes of the codes that are left.
     """
 
@@ -109,9 +110,12 @@ class Factors:
         return await self._change(identity, used)
 
     async def new_recovery_codes(self, identity: Identity) -> tuple[str, ...]:
-        """Ten recovery codes in the place of all that were left. They are in clear here and nowhere else."""
-        codes = _recovery_codes()
-        await self._change(identity, lambda enrolment: replace(enrolment, recovery=_hashes(identity, codes)))
+        """Ten recovery codes in the place of all that were left. They are in clear here and nowhere else.
+
+        A new id, too: whoever has just used one of the old codes, and is about to enrol with it, is too late.
+        """
+        codes, id_ = _recovery_codes(), _new_id()
+        await self._change(identity, lambda enrolment: replace(enrolment, id=id_, recovery=_hashes(identity, codes)))
         return codes
 
     async def enrol(self, identity: Identity, key: str, *, step: int, replaces: str) -> tuple[str, ...] | None:
@@ -121,7 +125,7 @@ class Factors:
         not that, so somebody was faster, and nothing was changed.
         """
         codes = _recovery_codes()
-        new = Enrolment(secrets.token_hex(8), key, self._clock(), step, recovery=_hashes(identity, codes))
+        new = Enrolment(_new_id(), key, self._clock(), step, recovery=_hashes(identity, codes))
         at = _key(user_key(identity))
         sealed = self._sealer.seal(at, new.as_record())
         if not replaces:
@@ -166,6 +170,10 @@ class Factors:
 
 def _key(owner: str) -> str:
     return f"enrolment:{owner}"
+
+
+def _new_id() -> str:
+    return secrets.token_hex(8)
 
 
 def _recovery_codes() -> tuple[str, ...]:

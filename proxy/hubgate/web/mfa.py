@@ -121,7 +121,7 @@ class MfaPages:
         if enrolment is not None:
             recovered = pending.setup is not None and pending.setup.replaces == enrolment.id
             return ("enrol" if recovered else "code"), enrolment
-        if not pending.ticketed and await self._tickets.needed(who.username):
+        if await self._tickets.needed(who.username, shown=pending.ticket):
             return "ticket", None
         return "enrol", None
 
@@ -164,27 +164,24 @@ class MfaPages:
 
     async def _recovered(self, visit: Visit, pending: Pending, typed: str) -> Trouble | None:
         who = pending.arrival.identity
-        lane = self._attempts.lane(visit, who)
-        if wait := await self._attempts.wait(lane, who):
+        if wait := self._attempts.wait_with_long_code(visit, who):
             return self._refused(visit, who, Trouble("too_many", wait))
         enrolment = await self._factors.recover(who, typed)
         if enrolment is None:
             return self._refused(visit, who, Trouble("wrong_recovery_code"))
         self._audited("second_factor", "recovery_code_used", visit, who, left=len(enrolment.recovery))
-        await self._attempts.right(lane, who)
         # Should this fail, the code is spent and there are nine more.
         await self._pendings.update(pending, setup=_new_setup(enrolment.id))
         return None
 
     async def _ticketed(self, visit: Visit, pending: Pending, typed: str) -> Trouble | None:
         who = pending.arrival.identity
-        lane = self._attempts.lane(visit, who)
-        if wait := await self._attempts.wait(lane, who):
+        if wait := self._attempts.wait_with_long_code(visit, who):
             return self._refused(visit, who, Trouble("too_many", wait))
-        if not await self._tickets.good(who.username, typed):
+        ticket = await self._tickets.recognised(who.username, typed)
+        if ticket is None:
             return self._refused(visit, who, Trouble("wrong_ticket"))
-        await self._attempts.right(lane, who)
-        await self._pendings.update(pending, ticketed=True)
+        await self._pendings.update(pending, ticket=ticket)
         return None
 
     async def _confirmed(

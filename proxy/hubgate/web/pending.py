@@ -45,14 +45,14 @@ class Setup:
 
 @dataclass(frozen=True, slots=True)
 class Pending:
-    """A login that waits for the second factor. `begun`: seconds since the epoch; `ticketed`: the enrolment ticket was
-    shown; `setup`: what is being enrolled. `at`, `sealed`: as the store has it.
+    """A login that waits for the second factor. `begun`: seconds since the epoch; `ticket`: the enrolment ticket that
+    was shown, by its hash; `setup`: what is being enrolled. `at`, `sealed`: as the store has it.
     """
 
     arrival: Arrival
     csrf: str = field(repr=False)
     begun: float
-    ticketed: bool = False
+    ticket: str = ""
     setup: Setup | None = None
     at: str = ""
     sealed: bytes = field(default=b"", repr=False)
@@ -117,7 +117,7 @@ def _record(pending: Pending) -> dict[str, Any]:
         "arrival": pending.arrival.as_record(),
         "csrf": pending.csrf,
         "begun": pending.begun,
-        "ticketed": pending.ticketed,
+        "ticket": pending.ticket,
         "setup": None if pending.setup is None else pending.setup.as_record(),
     }
 

@@ -35,24 +35,32 @@ class Tickets:
         await self._store.put(key, self._sealer.seal(key, record), ttl=LIFETIME)
         return ticket
 
-    async def needed(self, username: str) -> bool:
-        """Whether this person has to show one."""
-        return self._demanded or await self._store.get(_key(username)) is not None
-
-    async def good(self, username: str, typed: str) -> bool:
-        """Whether this is the ticket. It stays one until it is `spend`."""
+    async def needed(self, username: str, *, shown: str) -> bool:
+        """Whether this person has to show one yet. `shown`: what `recognised` answered, "" if they showed none."""
         key = _key(username)
         sealed = await self._store.get(key)
-        try:
-            expected = str(self._sealer.open(key, sealed or b"")["hash"])
-        except Tampered:
-            return False
+        if sealed is None:
+            return self._demanded
+        return not self._matches(key, sealed, shown)
+
+    async def recognised(self, username: str, typed: str) -> str | None:
+        """If this is the ticket, the name that it has in records. It stays good until it is `spend`."""
+        key = _key(username)
+        sealed = await self._store.get(key)
         given = totp.recovery_hash(typed, username)
-        return given is not None and hmac.compare_digest(given, expected)
+        if sealed is None or given is None or not self._matches(key, sealed, given):
+            return None
+        return given
 
     async def spend(self, username: str) -> None:
         """The enrolment that it was for is made."""
         await self._store.delete(_key(username))
+
+    def _matches(self, key: str, sealed: bytes, hashed: str) -> bool:
+        try:
+            return hmac.compare_digest(hashed, str(self._sealer.open(key, sealed)["hash"]))
+        except Tampered:
+            return False
 
 
 def _key(username: str) -> str:
