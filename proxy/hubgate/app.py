@@ -39,6 +39,7 @@ from hubgate.upstream.prober import Prober
 from hubgate.upstream.registry import Registry, UpstreamState
 from hubgate.web.affinity import Bindings
 from hubgate.web.disclosure import Disclosure
+from hubgate.web.endings import Endings
 from hubgate.web.entrance import Entrance
 from hubgate.web.express import Express
 from hubgate.web.gateway import Gateway
@@ -82,8 +83,8 @@ class Served:
         return missing
 
     def close_tunnels(self) -> None:
-        """The end of a graceful stop: sockets have no natural end."""
-        self.live.close_tunnels()
+        """The end of a graceful stop: sockets and streams have no natural end."""
+        self.live.close_open()
 
 
 @asynccontextmanager
@@ -149,7 +150,8 @@ async def gateway(
             form_origins=[_origin(config.oidc.issuer)],
             own_factor=config.mfa.mode == "gateway",
         )
-        entrance = Entrance(site, sessions=sessions, live=live, audit=audit, metrics=metrics)
+        endings = await stack.enter_async_context(Endings(sessions, forget=live.forget, provider=provider))
+        entrance = Entrance(site, sessions=sessions, live=live, endings=endings, audit=audit, metrics=metrics)
         mfa = None
         if config.mfa.mode == "gateway":
             from hubgate.web.mfa import MfaPages, Terms  # noqa: PLC0415 - most sites leave it to the provider
@@ -187,7 +189,7 @@ async def gateway(
                 site,
                 provider=provider,
                 sessions=sessions,
-                live=live,
+                endings=endings,
                 bindings=bindings,
                 store=store,
                 keyring=keyring,

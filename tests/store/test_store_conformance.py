@@ -283,10 +283,10 @@ async def test_messages_reach_every_subscription_in_order(stores: tuple[Store, S
 
 
 async def test_nothing_said_before_is_heard(store: Store) -> None:
-    await store.publish("t", b"before")
+    assert await store.publish("t", b"before") == 0
     async with store.subscribe("t") as events:
         assert await next_event(events) == Restored()
-        await store.publish("t", b"after")
+        assert await store.publish("t", b"after") == 1
         assert await next_event(events) == Message(b"after")
     await store.publish("t", b"nobody listens")
 

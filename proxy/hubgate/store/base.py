@@ -90,8 +90,8 @@ class Store(Protocol):
         """Who is in the set; empty when there is none."""
         ...
 
-    async def publish(self, topic: str, payload: bytes) -> None:
-        """Tell every subscription of the topic that is in place now, in all processes."""
+    async def publish(self, topic: str, payload: bytes) -> int:
+        """Tell every subscription of the topic that is in place now, in all processes; how many there are."""
         ...
 
     def subscribe(self, topic: str) -> AbstractAsyncContextManager[AsyncIterator[Event]]:

@@ -109,10 +109,12 @@ class MemoryStore:
         entry = self._find(key)
         return set() if entry is None else set(_set(entry))
 
-    async def publish(self, topic: str, payload: bytes) -> None:
+    async def publish(self, topic: str, payload: bytes) -> int:
         self._check_open()
-        for inbox in self._inboxes.get(topic, ()):
+        inboxes = self._inboxes.get(topic, ())
+        for inbox in inboxes:
             inbox.put(Message(payload))
+        return len(inboxes)
 
     @asynccontextmanager
     async def subscribe(self, topic: str) -> AsyncIterator[AsyncIterator[Event]]:

@@ -169,8 +169,8 @@ class RedisStore:
                 "A set in Redis holds what hubgate can't have written. Find out who else writes to it.",
             ) from error
 
-    async def publish(self, topic: str, payload: bytes) -> None:
-        await self._ask("PUBLISH", self._channel(topic), payload)
+    async def publish(self, topic: str, payload: bytes) -> int:
+        return int(await self._ask("PUBLISH", self._channel(topic), payload))
 
     @asynccontextmanager
     async def subscribe(self, topic: str) -> AsyncIterator[AsyncIterator[Event]]:

@@ -20,7 +20,7 @@ from aiohttp import web
 from hubgate.audit import Audit
 from hubgate.core.access import Challenge, Deny, Forward, Kind, decide, kind_of, origin_allowed
 from hubgate.core.balancer import Unavailable
-from hubgate.core.cookies import HubCookieTags, RequestCookies, parse_cookies, set_cookie
+from hubgate.core.cookies import HubCookieTags, RequestCookies, hub_session, parse_cookies, set_cookie
 from hubgate.core.headers import HeaderRules, client_address, forwarded_lines
 from hubgate.core.health import Observation
 from hubgate.core.routing import NoRoute, PoolRoute, PortalRoute, Router, Zone, parse_target
@@ -28,7 +28,7 @@ from hubgate.core.session import Limits
 from hubgate.core.site import Pool, Site
 from hubgate.errors import ClientFault, HubgateFault, StoreFault, UpstreamFault
 from hubgate.metrics import Metrics
-from hubgate.upstream.http import Aborted, Answer, ConnectionPool, UpstreamRequest, exchange
+from hubgate.upstream.http import Aborted, Answer, ClientAborted, ConnectionPool, UpstreamRequest, exchange
 from hubgate.upstream.registry import Registry
 from hubgate.upstream.tunnel import Tunnel
 from hubgate.web.affinity import Bindings
@@ -105,6 +105,9 @@ class Gateway:
         except Exception:
             log.exception("request_failed", extra={"request_id": visit.id, "path": visit.path})
             response = self._told(visit, request, HubgateFault("internal"))
+        finally:
+            if visit.live is not None:
+                visit.live.open.discard(client)
         return response
 
     # -- who is it?
@@ -163,6 +166,7 @@ class Gateway:
             return live
         if visit.kind is not Kind.FETCH or request.method not in _READS:
             live.person_seen(began)
+        live.open.add(client)  # until `__call__` has its answer: should the session end meanwhile, so does this
         if framing.upgrade:
             await self.turnstile.passed()
         attempts_left = 2 * len(pool.upstreams)
@@ -175,6 +179,8 @@ class Gateway:
             clearance = self._cleared(visit, headers.cookie or b"", cookies, live, route, bound)
             head = b"".join((f"{request.method} {visit.raw} HTTP/1.1\r\n".encode(), *headers.lines, clearance.lines))
             try:
+                if client.ended:
+                    raise ClientAborted("session_ended")
                 if (fault := client.take_fault()) is not None:
                     raise fault
                 answer = await exchange(
@@ -227,6 +233,7 @@ class Gateway:
         if passed is None:
             passed = self.tags.incoming(cookies.rest, user_key=live.user_key)
             self.live.remember_cookies(live, field, passed)
+            live.visited(visit.upstream, hub_session(passed))
         identity, renew_at = self.disclosure.lines(live, route.pool, visit.upstream, route.zone)
         proto = "https" if self.site.secure else "http"
         clearance = Clearance(
@@ -273,12 +280,12 @@ class Gateway:
         if self.live.cached(visit.session_cookie, visit.host, self.clock()) is not live:
             tunnel.close()  # the session ended while the hub was answering
             return
-        live.tunnels.add(tunnel)
+        live.open.add(tunnel)
         self.metrics.tunnel_opened(visit.pool)
         tunnel.add_done_callback(partial(self._closed, visit.pool, live))
 
     def _closed(self, pool: str, live: LiveSession, tunnel: Tunnel) -> None:
-        live.tunnels.discard(tunnel)
+        live.open.discard(tunnel)
         self.metrics.tunnel_closed(pool)
 
     # -- what the person gets to know

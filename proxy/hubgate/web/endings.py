@@ -1,0 +1,98 @@
+"""What ends with a session that somebody ends?
+
+Log Out, the account page, an administrator, the provider's back channel, another person in the same browser: all of
+them come here. Idle and absolute limits don't: these close and block, and leave the rest for whoever signs in again.
+
+First what nobody may go on with: the record, every worker's copy of it, every socket and stream. That is waited for,
+and fails if the store does. Then what hangs on it elsewhere, at the provider and at the hubs: for `_PATIENCE` somebody
+waits for it, and what takes longer goes on by itself.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Self
+
+from hubgate.core.session import Session
+from hubgate.idp.client import OIDCClient
+from hubgate.web.sessions import Closed, Found, Sessions
+
+log = logging.getLogger(__name__)
+
+_PATIENCE = 2.0  # seconds: somebody looks at a blank page meanwhile
+_AGAIN_AFTER = (5.0, 60.0, 300.0)  # seconds; then the provider's session lives on until its own limits
+_AT_ONCE = 16  # sessions whose loose ends are tied up at the same time
+_LAST_WAIT = 2.0  # seconds for loose ends when this process ends
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """What is known after `_PATIENCE`. `provider`: whether it ended its own sessions; None: it has not answered yet."""
+
+    closed: Closed
+    provider: bool | None
+
+
+class Endings:
+    """Ends sessions, while entered. `forget`: what this process holds itself of a session, as `LiveSessions.forget`."""
+
+    def __init__(self, sessions: Sessions, *, forget: Callable[[str], int], provider: OIDCClient) -> None:
+        self._sessions = sessions
+        self._forget = forget
+        self._provider = provider
+        self._turns = asyncio.Semaphore(_AT_ONCE)
+        self._loose: set[asyncio.Task[bool]] = set()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._loose:
+            await asyncio.wait(self._loose, timeout=_LAST_WAIT)
+        for task in self._loose:
+            task.cancel()
+        await asyncio.gather(*self._loose, return_exceptions=True)
+
+    async def end(self, found: Sequence[Found]) -> Ended:
+        """End these sessions everywhere. Raises StoreFault: then they may live on."""
+        here = sum(self._forget(each.key) for each in found)
+        closed = await self._sessions.end([each.key for each in found])
+        # What was closed here has nothing left to count when the message comes in.
+        closed = Closed(closed.sessions, closed.connections + here, complete=closed.complete)
+        provider = [self._begun(self._provider_ended(each.session)) for each in found]
+        if provider:
+            await asyncio.wait(provider, timeout=_PATIENCE)
+        answered = all(task.done() for task in provider)
+        return Ended(closed, provider=all(task.result() for task in provider) if answered else None)
+
+    def _begun(self, doing: Awaitable[bool]) -> asyncio.Task[bool]:
+        async def in_turn() -> bool:
+            async with self._turns:
+                return await doing
+
+        task = asyncio.create_task(in_turn(), name="loose end of a session")
+        self._loose.add(task)
+        task.add_done_callback(self._loose.discard)
+        return task
+
+    async def _provider_ended(self, session: Session) -> bool:
+        if not session.refresh_token:
+            return False
+        if await self._provider.end_session(session.refresh_token):
+            return True
+        self._begun(self._tried_again(session))
+        return False
+
+    async def _tried_again(self, session: Session) -> bool:
+        for pause in _AGAIN_AFTER:
+            await asyncio.sleep(pause)
+            if await self._provider.end_session(session.refresh_token):
+                return True
+        log.warning("provider_session_left", extra={"session": session.handle})
+        return False
