@@ -111,7 +111,7 @@ class RedisStore:
 
     def __init__(self, address: Address, *, ca: str | None = None) -> None:
         self._address = address
-        self._connections = Connections(address, ca=ca, most=CONNECTIONS, deadline=DEADLINE)
+        self._connections = Connections(address, ca=ca, deadline=DEADLINE)
         self._turns = asyncio.Semaphore(CONNECTIONS)
         self._circuit = Circuit()
         self._subscriptions: dict[asyncio.Task[None], Inbox] = {}
