@@ -93,8 +93,14 @@ class Sessions:
             user_agent=user_agent[:256],
         )
         sealed = self._records.seal(key, _record(session))
-        await self._store.put(_at(key), sealed, ttl=self._ttl(session))
-        await self._store.join(_of(identity), key, ttl=self._limits.max + _SLACK)
+        await self._store.put_listed(
+            _at(key),
+            sealed,
+            ttl=self._ttl(session),
+            sets=[_of(identity)],
+            member=key,
+            sets_ttl=self._limits.max + _SLACK,
+        )
         return cookie, Found(key, session, sealed)
 
     async def alias(self, key: str, session: Session, host: str) -> str:
