@@ -96,6 +96,13 @@ steps = st.one_of(
     st.builds(lambda k: call("delete", *k), st.lists(keys, max_size=3)),
     st.builds(lambda k, t: call("touch", k, ttl=t), keys, st.sampled_from([600, 5])),
     st.builds(lambda k, m: call("join", k, m, ttl=600), keys, members),
+    st.builds(
+        lambda k, v, s, m: call("put_listed", k, v, ttl=600, sets=s, member=m, sets_ttl=600),
+        keys,
+        values,
+        st.lists(keys, max_size=2),
+        members,
+    ),
     st.builds(lambda k, m: call("leave", k, m), keys, members),
     st.builds(lambda k: call("members", k), keys),
 )

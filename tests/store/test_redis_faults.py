@@ -59,6 +59,7 @@ def calls(store: Store) -> list[Awaitable[object]]:
         store.delete("k"),
         store.touch("k", ttl=60),
         store.join("s", "m", ttl=60),
+        store.put_listed("k", b"1", ttl=60, sets=["s"], member="m", sets_ttl=60),
         store.leave("s", "m"),
         store.members("s"),
         store.publish("t", b"1"),

@@ -193,6 +193,8 @@ async def test_a_time_to_live_is_a_number_of_seconds(store: Store, ttl: float) -
         store.replace("k", b"other", b"1", ttl=ttl),
         store.touch("k", ttl=ttl),
         store.join("s", "m", ttl=ttl),
+        store.put_listed("k", b"1", ttl=ttl, sets=["s"], member="m", sets_ttl=60),
+        store.put_listed("k", b"1", ttl=60, sets=["s"], member="m", sets_ttl=ttl),
     ):
         with pytest.raises(ValueError, match="finite"):
             await attempt
@@ -211,6 +213,27 @@ async def test_sets_know_their_members(stores: tuple[Store, Store]) -> None:
     assert await here.members("s") == set()
     assert await here.leave("nothing", "a") == 0
     assert await here.add("s", b"an empty set is none", ttl=60) is True
+
+
+async def test_what_is_put_and_listed_is_in_all_its_sets(store: Store, until: Until) -> None:
+    await store.put("k", b"before", ttl=60)
+    await store.join("a", "m", ttl=60)
+    await store.put_listed("k", b"1", ttl=60, sets=["a", "b"], member="n", sets_ttl=0.05)
+    assert await store.get("k") == b"1"
+    assert await store.members("a") == {"m", "n"}
+    assert await store.members("b") <= {"n"}
+
+    async def gone() -> bool:
+        return await store.members("b") == set()
+
+    await until(gone)
+    assert await store.members("a") == {"m", "n"}
+    await store.put_listed("k", b"2", ttl=0.05, sets=[], member="n", sets_ttl=60)
+
+    async def ended() -> bool:
+        return await store.get("k") is None
+
+    await until(ended)
 
 
 async def test_any_text_is_a_member(store: Store) -> None:
@@ -358,6 +381,7 @@ async def test_after_closing_there_is_nothing(stores: tuple[Store, Store]) -> No
         store.delete("k"),
         store.touch("k", ttl=60),
         store.join("s", "m", ttl=60),
+        store.put_listed("k", b"1", ttl=60, sets=["s"], member="m", sets_ttl=60),
         store.leave("s", "m"),
         store.members("s"),
         store.publish("t", b"1"),

@@ -43,10 +43,32 @@ async def test_a_name_outlives_the_key_that_its_record_was_sealed_with(store):
 
 
 async def test_a_name_is_kept_for_whoever_comes_back(store):
-    usernames = Usernames(store, KEYRING)
+    now = 1_800_000_000.0
+    usernames = Usernames(store, KEYRING, clock=lambda: now)
     await usernames.claim(person("alice", subject="first"))
     assert await store.touch("username:alice", ttl=0.2)
+    now += 31 * 86400
     await usernames.claim(person("alice", subject="first"))
     await asyncio.sleep(0.3)
     with pytest.raises(ClientFault):
         await usernames.claim(person("alice", subject="second"))
+
+
+async def test_who_was_here_a_moment_ago_costs_the_store_one_look(store):
+    usernames = Usernames(store, KEYRING)
+    await usernames.claim(person("alice", subject="first"))
+    before = await store.get("username:alice")
+    await usernames.claim(person("alice", subject="first"))
+    assert await store.get("username:alice") == before
+
+
+async def test_whoever_wants_anothers_name_does_not_keep_it_from_becoming_free(store):
+    now = 1_800_000_000.0
+    usernames = Usernames(store, KEYRING, clock=lambda: now)
+    await usernames.claim(person("alice", subject="first"))
+    assert await store.touch("username:alice", ttl=0.2)
+    now += 31 * 86400
+    with pytest.raises(ClientFault):
+        await usernames.claim(person("alice", subject="second"))
+    await asyncio.sleep(0.3)
+    await usernames.claim(person("alice", subject="second"))

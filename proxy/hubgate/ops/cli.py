@@ -12,16 +12,18 @@ import secrets
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from importlib.metadata import version
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
-from hubgate.config import Config, ConfigFaults, Fault, load
 from hubgate.errors import OperatorFault, StoreFault
-from hubgate.ops import garbage
+from hubgate.ops import garbage, health
 from hubgate.ops.exits import Exit
+
+if TYPE_CHECKING:
+    from hubgate.config import Config, Fault
 
 _ENDS = """exit status:
   0  stopped as asked, or nothing to complain about
-  1  the configuration has faults
+  1  the configuration has faults; `health`: the gateway is not well
   2  wrong command line
   3  could not start (an address is taken, no worker comes up)
   4  broken: a fault of hubgate itself
@@ -35,6 +37,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments, rest = parser.parse_known_args(argv)
     if rest and arguments.command != "demo":
         parser.error(f"unknown arguments: {' '.join(rest)}")
+    if arguments.command == "health":
+        return _health(arguments.config, ready=arguments.ready)
+    # Here, not above: it takes three times as long as all else that a health check loads.
+    from hubgate.config import ConfigFaults  # noqa: PLC0415
+
     try:
         match arguments.command:
             case "serve":
@@ -44,9 +51,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             case "new-secret":
                 return _new_secret()
             case "users":
-                return _USERS[arguments.action].run(
-                    load(arguments.config, further=[_store_address]), arguments.username
-                )
+                return _USERS[arguments.action].run(_load(arguments.config), arguments.username)
             case _:
                 return _demo(rest)
     except ConfigFaults as faults:
@@ -75,6 +80,10 @@ def _parser() -> argparse.ArgumentParser:
     ):
         command = commands.add_parser(name, help=meaning, description=meaning, allow_abbrev=False)
         command.add_argument("-c", "--config", metavar="FILE", required=True, help="the configuration, in TOML")
+    meaning = "ask the gateway that runs with this configuration how it is; exit status 0: it answers"
+    command = commands.add_parser("health", help=meaning, description=meaning, allow_abbrev=False)
+    command.add_argument("-c", "--config", metavar="FILE", required=True, help="the configuration, in TOML")
+    command.add_argument("--ready", action="store_true", help="0 only if it can take people on, too")
     users = commands.add_parser("users", help="administer users").add_subparsers(
         dest="action", required=True, metavar="COMMAND"
     )
@@ -90,8 +99,14 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
+def _load(path: str) -> Config:
+    from hubgate.config import load  # noqa: PLC0415 - see `main`
+
+    return load(path, further=[_store_address])
+
+
 def _serve(path: str) -> int:
-    config = load(path, further=[_store_address])
+    config = _load(path)
     garbage.while_starting()
     from hubgate.ops.server import serve  # noqa: PLC0415 - the other commands answer without loading a web server
 
@@ -99,13 +114,23 @@ def _serve(path: str) -> int:
 
 
 def _check(path: str) -> int:
-    config = load(path, further=[_store_address])
+    config = _load(path)
     print("ok")
     for line in _summary(config):
         print(line)
     for caution in config.cautions:
         print(f"caution: {caution}")
     return Exit.OK
+
+
+def _health(path: str, *, ready: bool) -> int:
+    try:
+        well, found = health.look(health.listener(path))
+    except OperatorFault as fault:
+        print(fault.message, file=sys.stderr)
+        return Exit.UNWELL
+    print(found)
+    return Exit.OK if well or not ready else Exit.UNWELL
 
 
 def _new_secret() -> int:
@@ -177,6 +202,7 @@ def _demo(arguments: Sequence[str]) -> int:
 
 def _store_address(config: Config) -> Iterator[Fault]:
     """What `hubgate.store` has to say about its address; the configuration itself can't know it."""
+    from hubgate.config import Fault  # noqa: PLC0415 - see `main`
     from hubgate.store.address import parse_address  # noqa: PLC0415 - `new-secret` needs no Redis
 
     url = config.store.url.reveal()

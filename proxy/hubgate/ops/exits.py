@@ -10,6 +10,8 @@ class Exit(IntEnum):
 
     OK = 0
     CONFIG = 1
+    UNWELL = 1
+    """Of `hubgate health`: 1 is what Docker calls unhealthy, and it keeps 2 for itself."""
     USAGE = 2
     START = 3
     BROKEN = 4

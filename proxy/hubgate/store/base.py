@@ -82,6 +82,12 @@ class Store(Protocol):
         """Put the member into the set. The whole set lives for at least `ttl` from now, never shorter than before."""
         ...
 
+    async def put_listed(
+        self, key: str, value: bytes, *, ttl: float, sets: Sequence[str], member: str, sets_ttl: float
+    ) -> None:
+        """`put`, and `join` each of the sets for `sets_ttl`; all in one round trip."""
+        ...
+
     async def leave(self, key: str, member: str) -> int:
         """Take the member out of the set; how many are left. An empty set is none."""
         ...

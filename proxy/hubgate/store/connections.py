@@ -44,11 +44,20 @@ class Line(Protocol):
     host: str
     port: int
 
-    async def connect(self) -> None:
-        """Connect, log in, choose the database."""
+    @property
+    def is_connected(self) -> bool:
+        """Whether it was connected and not disconnected since; the peer may have closed it."""
         ...
 
-    async def send_command(self, *words: str) -> None:
+    async def connect(self) -> None:
+        """Connect, log in, choose the database. Nothing happens when it is connected."""
+        ...
+
+    async def can_read(self) -> bool:
+        """Whether something came that nobody asked for: bytes, or the peer's end. Never waits."""
+        ...
+
+    async def send_command(self, *words: str | bytes | int) -> None:
         """Send one command."""
         ...
 
@@ -62,16 +71,20 @@ class Line(Protocol):
 
 
 class Connections:
-    """All lines of this process to one Redis. `most`: at once, those of `another` not counted. `deadline`: seconds."""
+    """All lines of this process to one Redis; `another` hands out some beside those that commands take in turns.
+    `deadline`: seconds.
+    """
 
-    def __init__(self, address: Address, *, ca: str | None, most: int, deadline: float) -> None:
+    def __init__(self, address: Address, *, ca: str | None, deadline: float) -> None:
         tls: dict[str, Any] = {"tls": _tls_context(ca)} if address.tls else {}
         line = _TlsConnection if address.tls else Connection
-        options = _options(address.login, deadline) | tls | {"db": address.db, "max_connections": most}
+        options = _options(address.login, deadline) | tls | {"db": address.db}
         self._deadline = deadline
         self._sentinel: Sentinel | None = None
         self._primary: Callable[[], Awaitable[tuple[str, int]]] | None = None
-        self._pool: Any  # redis-py leaves most of it untyped
+        self._resting: list[Line] = []
+        self._leads_to: tuple[str, int] | None = None  # where the line led that was connected last
+        self._pool: Any  # of redis-py, which leaves most of it untyped; it makes lines and keeps none
         if address.service:
             self._sentinel = Sentinel([])  # type: ignore[no-untyped-call]  # redis-py leaves it untyped
             asked = _options(address.sentinel_login, SENTINEL_DEADLINE) | {"socket_timeout": SENTINEL_DEADLINE} | tls
@@ -88,24 +101,45 @@ class Connections:
         else:
             host, port = address.nodes[0]
             self._pool = ConnectionPool(connection_class=line, host=host, port=port, **options)
-        self._redis: Redis = Redis(connection_pool=self._pool)
-        self._readings: dict[Any, Any] = dict(self._redis.response_callbacks)
+        self._readings: dict[Any, Any] = dict(Redis(connection_pool=self._pool).response_callbacks)
 
     async def execute(self, *words: str | bytes | int) -> Any:
         """One command and its reply, as redis-py reads it.
 
-        `Redis.execute_command` does the same with retries, which are off here, and meters, which nobody reads: those
-        were 30 % of what a command costs, and commands are a third of a login.
+        `Redis.execute_command` does the same with retries, which are off here, and its pool with events and meters,
+        which nobody hears and reads: those were half of what a command costs, and commands are a third of a login.
         """
-        line = await self._pool.get_connection()
+        line = self._resting.pop() if self._resting else self.another()
         try:
+            await self._fit(line)
             # Whatever cuts one of these off closes the line, so that no reply is left for the next caller.
             await line.send_command(*words)
             reply = await line.read_response()
         finally:
-            await self._pool.release(line)
+            if line.is_connected and (line.host, line.port) == self._leads_to:
+                self._resting.append(line)
+            else:
+                await line.disconnect(nowait=True)
         reading = self._readings.get(words[0])
         return reply if reading is None else reading(reply)
+
+    async def _fit(self, line: Line) -> None:
+        """Have a line connected, and nothing on it that belongs to nobody: Redis may have closed it meanwhile."""
+        try:
+            if line.is_connected and await line.can_read():
+                await line.disconnect(nowait=True)
+        except (RedisError, OSError):
+            await line.disconnect(nowait=True)
+        if not line.is_connected:
+            await line.connect()
+            await self._lead_to((line.host, line.port))
+
+    async def _lead_to(self, place: tuple[str, int]) -> None:
+        """From now on lines lead there; one that leads elsewhere is closed, at its return if it is in use."""
+        if place != self._leads_to:
+            self._leads_to = place
+            while self._resting:
+                await self._resting.pop().disconnect(nowait=True)
 
     def another(self) -> Line:
         """A line of the caller's own, not open yet."""
@@ -127,13 +161,13 @@ class Connections:
             return True  # sentinels that know nothing don't make a Redis that answers any worse
         if primary == (line.host, line.port):
             return True
-        await self._pool.disconnect(inuse_connections=False)
-        await self._pool.update_active_connections_for_reconnect()
+        await self._lead_to(primary)
         return False
 
     async def close(self) -> None:
-        """Close all lines but those of `another`."""
-        await self._redis.aclose(close_connection_pool=True)
+        """Close all lines but those of `another`, none of which is in use."""
+        while self._resting:
+            await self._resting.pop().disconnect()
         if self._sentinel is not None:
             await self._sentinel.aclose()
 

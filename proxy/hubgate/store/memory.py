@@ -95,6 +95,13 @@ class MemoryStore:
         _set(entry).add(member)
         entry.expires = max(entry.expires, expires)
 
+    async def put_listed(
+        self, key: str, value: bytes, *, ttl: float, sets: Sequence[str], member: str, sets_ttl: float
+    ) -> None:
+        for each in sets:
+            await self.join(each, member, ttl=sets_ttl)
+        await self.put(key, value, ttl=ttl)
+
     async def leave(self, key: str, member: str) -> int:
         entry = self._find(key)
         if entry is None:

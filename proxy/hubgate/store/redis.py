@@ -40,9 +40,16 @@ if ARGV[3] then redis.call('SET', KEYS[1], ARGV[2], 'PX', ARGV[3]) else redis.ca
 return 1
 """
 # PEXPIRE … GT would do, but came with Redis 7. PTTL of a set that was just made is -1.
-_JOIN = """
-redis.call('SADD', KEYS[1], ARGV[1])
-if redis.call('PTTL', KEYS[1]) < tonumber(ARGV[2]) then redis.call('PEXPIRE', KEYS[1], ARGV[2]) end
+_INTO = """
+local function join(key)
+    redis.call('SADD', key, ARGV[1])
+    if redis.call('PTTL', key) < tonumber(ARGV[2]) then redis.call('PEXPIRE', key, ARGV[2]) end
+end
+"""
+_JOIN = f"{_INTO} join(KEYS[1]) return 1"
+_PUT_LISTED = f"""{_INTO}
+for place = 2, #KEYS do join(KEYS[place]) end
+redis.call('SET', KEYS[1], ARGV[3], 'PX', ARGV[4])
 return 1
 """
 _LEAVE = """
@@ -111,7 +118,7 @@ class RedisStore:
 
     def __init__(self, address: Address, *, ca: str | None = None) -> None:
         self._address = address
-        self._connections = Connections(address, ca=ca, most=CONNECTIONS, deadline=DEADLINE)
+        self._connections = Connections(address, ca=ca, deadline=DEADLINE)
         self._turns = asyncio.Semaphore(CONNECTIONS)
         self._circuit = Circuit()
         self._subscriptions: dict[asyncio.Task[None], Inbox] = {}
@@ -155,6 +162,13 @@ class RedisStore:
 
     async def join(self, key: str, member: str, *, ttl: float) -> None:
         await self._ask("EVAL", _JOIN, 1, PREFIX + key, member, milliseconds(ttl))
+
+    async def put_listed(
+        self, key: str, value: bytes, *, ttl: float, sets: Sequence[str], member: str, sets_ttl: float
+    ) -> None:
+        keys = [PREFIX + each for each in (key, *sets)]
+        times = milliseconds(sets_ttl), milliseconds(ttl)
+        await self._ask("EVAL", _PUT_LISTED, len(keys), *keys, member, times[0], value, times[1])
 
     async def leave(self, key: str, member: str) -> int:
         return int(await self._ask("EVAL", _LEAVE, 1, PREFIX + key, member))

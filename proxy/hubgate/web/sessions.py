@@ -114,12 +114,12 @@ class Sessions:
             user_agent=user_agent[:256],
         )
         sealed = self._records.seal(key, _record(session))
-        await self._store.put(_at(key), sealed, ttl=self._ttl(session))
-        lifetime = self._limits.max + _SLACK
-        places = [_of(user_key(identity), int(now) // _DAY), _begun(int(now) // _HOUR)]
+        sets = [_of(user_key(identity), int(now) // _DAY), _begun(int(now) // _HOUR)]
         if provider_sid:
-            places.append(_of_provider(identity.issuer, provider_sid))
-        await asyncio.gather(*(self._store.join(place, key, ttl=lifetime) for place in places))
+            sets.append(_of_provider(identity.issuer, provider_sid))
+        await self._store.put_listed(
+            _at(key), sealed, ttl=self._ttl(session), sets=sets, member=key, sets_ttl=self._limits.max + _SLACK
+        )
         return cookie, Found(key, session, sealed)
 
     async def alias(self, key: str, session: Session, host: str) -> str:
