@@ -28,6 +28,7 @@ from hubgate.core.keyring import Keyring
 from hubgate.core.plain import PlainRequests
 from hubgate.core.routing import Router
 from hubgate.errors import HubgateFault
+from hubgate.idp import keycloak
 from hubgate.idp.client import OIDCClient
 from hubgate.idp.keycloak import KeycloakAdmin
 from hubgate.metrics import Metrics
@@ -37,6 +38,7 @@ from hubgate.upstream.http import ConnectionPool, Timeouts
 from hubgate.upstream.outbox import Outbox
 from hubgate.upstream.prober import Prober
 from hubgate.upstream.registry import Registry, UpstreamState
+from hubgate.web.account import AccountPages
 from hubgate.web.affinity import Bindings
 from hubgate.web.disclosure import Disclosure
 from hubgate.web.endings import Endings
@@ -149,6 +151,7 @@ async def gateway(
             override=Path(config.gateway.templates) if config.gateway.templates else None,
             form_origins=[_origin(config.oidc.issuer)],
             own_factor=config.mfa.mode == "gateway",
+            account_url=keycloak.account_url(config.oidc.issuer),
         )
         endings = await stack.enter_async_context(Endings(sessions, forget=live.forget, provider=provider))
         entrance = Entrance(site, sessions=sessions, live=live, endings=endings, audit=audit, metrics=metrics)
@@ -197,6 +200,7 @@ async def gateway(
                 audit=audit,
             ),
             handover=HandoverPages(site, sessions=sessions, store=store, keyring=keyring, pages=pages),
+            account=AccountPages(site, sessions=sessions, endings=endings, pages=pages, audit=audit),
             mfa=mfa,
             pages=pages,
         )

@@ -67,7 +67,7 @@ class TestWords:
         source = templates + (ROOT / "proxy/hubgate/web/render.py").read_text()
         source += (ROOT / "proxy/hubgate/web/words.py").read_text()
         built = ("problem.", "landing.factor.", "time.", "receipt.connections.", "language.")
-        built += ("mfa.reason.", "mfa.trouble.", "mfa.manage_left.")
+        built += ("mfa.reason.", "mfa.trouble.", "mfa.manage_left.", "account.ended.")
         unsaid = [
             key
             for key in load_words([packaged_templates()], language="en")

@@ -14,12 +14,13 @@ from hubgate.core.oidc import safe_next
 from hubgate.core.site import OWN_PREFIX, Site
 from hubgate.errors import ClientFault, UpstreamFault
 from hubgate.upstream.registry import Registry
+from hubgate.web.account import AccountPages
 from hubgate.web.affinity import Bindings
 from hubgate.web.forms import own_form
 from hubgate.web.handover import HANDOVER_PATH, HandoverPages
 from hubgate.web.login import LoginPages
 from hubgate.web.logout import FAREWELL_PATH, RECEIPT_PATH, LogoutPages, left_behind
-from hubgate.web.render import LOGIN_PATH, LOGOUT_PATH, MFA_PATH, MOVE_PATH, STATIC_PATH, Pages, login_url
+from hubgate.web.render import ACCOUNT_PATH, LOGIN_PATH, LOGOUT_PATH, MFA_PATH, MOVE_PATH, STATIC_PATH, Pages, login_url
 from hubgate.web.visit import CALLBACK_PATH, visit_of
 
 if TYPE_CHECKING:  # most sites leave the second factor to the provider
@@ -110,6 +111,7 @@ def own_pages(
     login: LoginPages,
     logout: LogoutPages,
     handover: HandoverPages,
+    account: AccountPages,
     mfa: MfaPages | None,
     pages: Pages,
 ) -> web.Application:
@@ -139,6 +141,8 @@ def own_pages(
     app.router.add_get(LOGOUT_PATH, on(logout.ask))
     app.router.add_post(LOGOUT_PATH, on(logout.do, asked_at_the_portal(LOGOUT_PATH)))
     app.router.add_get(RECEIPT_PATH, on(logout.receipt))
+    app.router.add_get(ACCOUNT_PATH, on(account.show))
+    app.router.add_post(ACCOUNT_PATH, on(account.do, asked_at_the_portal(ACCOUNT_PATH)))
     app.router.add_get(FAREWELL_PATH, logout.farewell)
     app.router.add_get(HANDOVER_PATH, handover.handle)
     app.router.add_post(MOVE_PATH, portal.move)

@@ -36,13 +36,17 @@ from hubgate.web.problems import Offer, told_as
 from hubgate.web.words import load_words
 
 if TYPE_CHECKING:  # most sites leave the second factor to the provider
+    from hubgate.web.account import Seat, Told
     from hubgate.web.mfa_views import View
 
 LOGIN_PATH = OWN_PREFIX + "login"
 LOGOUT_PATH = OWN_PREFIX + "logout"
 MOVE_PATH = OWN_PREFIX + "move"
 MFA_PATH = OWN_PREFIX + "mfa"
+ACCOUNT_PATH = OWN_PREFIX + "account"
 STATIC_PATH = OWN_PREFIX + "static/"
+
+_PATHS = {"login": LOGIN_PATH, "logout": LOGOUT_PATH, "move": MOVE_PATH, "mfa": MFA_PATH, "account": ACCOUNT_PATH}
 
 CSRF_FIELD = "csrf"
 """The hidden form field with `Session.csrf`. A form to `MOVE_PATH` has two more: `pool` (its name) and `next`."""
@@ -88,6 +92,7 @@ _FACTORS: Mapping[str, str] = {
 _STYLESHEETS = ("hubgate.css", "site.css")
 _TEMPLATES = (
     *("landing.html", "problem.html", "waiting.html", "confirm_logout.html", "receipt.html", "continue.html"),
+    "account.html",
     *("mfa_code.html", "mfa_ticket.html", "mfa_enrol.html", "mfa_codes.html", "mfa_manage.html"),
 )
 
@@ -109,7 +114,8 @@ class Pages:
     `override`: a site's own directory, whose files win by name over ours (templates, `static/`, `messages/`); its
     templates can extend ours as `hubgate/<name>`. `form_origins`: origins that a form's answer may redirect to, e.g.
     the identity provider's (browsers hold the whole chain against `form-action`). `own_factor`: there is a page about
-    the second factor. Everything is read once, here: for a change, make a new one.
+    the second factor; `account_url`: of the provider's own page about accounts. Everything is read once, here: for a
+    change, make a new one.
 
     A site's own templates are compiled and tried out here, too. Ours, which the tests have tried, are compiled when
     they are first shown: all at once, they took an eighth of the gateway's start.
@@ -126,6 +132,7 @@ class Pages:
         override: Path | None = None,
         form_origins: Sequence[str] = (),
         own_factor: bool = False,
+        account_url: str = "",
         language: str = "en",
         clock: Callable[[], float] = time.time,
     ) -> None:
@@ -145,8 +152,16 @@ class Pages:
             words=self._words,
             portal=portal,
             home=f"{site.public_url}/",
-            paths={"login": LOGIN_PATH, "logout": LOGOUT_PATH, "move": MOVE_PATH, "mfa": MFA_PATH},
+            paths={
+                "login": LOGIN_PATH,
+                "logout": LOGOUT_PATH,
+                "move": MOVE_PATH,
+                "mfa": MFA_PATH,
+                "account": ACCOUNT_PATH,
+            },
             own_factor=own_factor,
+            account_url=account_url,
+            time=self._time,
             csrf_field=CSRF_FIELD,
             static=self._static_url,
             listed=self._listed,
@@ -321,6 +336,19 @@ class Pages:
         """Goes on to `url` at once, with the #fragment of this page's address appended to its `next` parameter."""
         return self._page("continue.html", status=status, request_id=request_id, session=None, script=True, url=url)
 
+    def account(
+        self, session: Session, seats: Sequence[Seat], *, told: Told | None = None, request_id: str
+    ) -> web.Response:
+        """Somebody's own sessions, with what they have just ended (`told`)."""
+        return self._page(
+            "account.html",
+            request_id=request_id,
+            session=session,
+            seats=seats,
+            told=told,
+            titles=lambda pools: [pool.title or pool.name for pool in pools],
+        )
+
     def mfa(self, view: View, *, request_id: str) -> web.Response:
         """A page of the second factor. One that says why a code was not taken is a 403, or a 429 for too many."""
         trouble = view.trouble
@@ -370,7 +398,7 @@ class Pages:
 
     def _rehearse(self) -> None:
         """Show every page once, to nobody: what is wrong in a site's own templates comes out now."""
-        from hubgate.web import mfa_views  # noqa: PLC0415 - see above
+        from hubgate.web import account, mfa_views  # noqa: PLC0415 - see above
 
         for name in _TEMPLATES:
             self._environment.get_template(name)  # whatever it may need, beyond what is shown below
@@ -382,6 +410,7 @@ class Pages:
         self.landing(nobody, state_of=lambda _: "down", request_id="", notices=["-"])
         self.problem("internal", status=500, request_id="", session=nobody)
         self.confirm_logout(nobody, request_id="")
+        self.account(nobody, account.examples(nobody, self._site), told=account.Told(1, 1), request_id="")
         self.receipt(request_id="", pools=self._site.pools, connections=1, provider_ended=False, provider_url="/")
         self.continue_login(LOGIN_PATH, request_id="")
         for view in mfa_views.examples(nobody):

@@ -24,7 +24,7 @@ from typing import Any
 
 from hubgate.core.identity import Identity, Proof
 from hubgate.core.keyring import Keyring
-from hubgate.core.session import Limits, Session
+from hubgate.core.session import Limits, Session, SessionState
 from hubgate.errors import StoreFault
 from hubgate.store.base import Store
 from hubgate.store.codec import JSON, Sealer, Tampered, UnknownKey
@@ -187,6 +187,10 @@ class Sessions:
     async def everybodys(self) -> list[Found]:
         """All sessions of the site, the oldest first."""
         return await self._listed(map(_begun, self._within(_HOUR)))
+
+    def is_live(self, session: Session) -> bool:
+        """Whether it has met none of its limits."""
+        return session.state(self._limits, self._clock()) is SessionState.LIVE
 
     def _within(self, period: int) -> range:
         """The periods, counted since the epoch, in which a session began that may still live."""
