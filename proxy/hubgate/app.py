@@ -14,12 +14,13 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from aiohttp import web
 
 from hubgate.audit import Audit
-from hubgate.config import Config, Mfa
+from hubgate.config import Config, Mail, Mfa
 from hubgate.core.assertion import Signer
 from hubgate.core.cookies import HubCookieTags
 from hubgate.core.headers import HeaderRules
@@ -53,6 +54,9 @@ from hubgate.web.portal import PortalPages, own_pages
 from hubgate.web.render import Pages
 from hubgate.web.sessions import Sessions
 from hubgate.web.visit import AccessLine
+
+if TYPE_CHECKING:
+    from hubgate.web.letters import Letters
 
 log = logging.getLogger(__name__)
 
@@ -159,6 +163,7 @@ async def gateway(
         if config.mfa.mode == "gateway":
             from hubgate.web.mfa import MfaPages, Terms  # noqa: PLC0415 - most sites leave it to the provider
 
+            letters = await stack.enter_async_context(_letters(config, config.mail, metrics)) if config.mail else None
             mfa = MfaPages(
                 site,
                 Terms(
@@ -171,6 +176,7 @@ async def gateway(
                 entrance=entrance,
                 pages=pages,
                 audit=audit,
+                letters=letters,
             )
         own = own_pages(
             site,
@@ -238,6 +244,15 @@ async def gateway(
             outbox=Outbox(asyncio.get_running_loop()),
         )
         yield Served(front, shortcut, own, live, registry, provider)
+
+
+@asynccontextmanager
+async def _letters(config: Config, mail: Mail, metrics: Metrics) -> AsyncIterator[Letters]:
+    from hubgate.mail import Post  # noqa: PLC0415 - its library takes a tenth of a second
+    from hubgate.web.letters import letters_of, mail_server  # noqa: PLC0415
+
+    async with Post(mail_server(mail), on_end=metrics.letter).kept() as post:
+        yield letters_of(config, post.send)
 
 
 async def _advise(store: Store, admin: KeycloakAdmin | None, mfa: Mfa) -> None:

@@ -78,6 +78,7 @@ class Metrics:
         self._outcomes: set[str] = set()
         self._sessions = self._gauge("sessions_cached", "Sessions in the memory of the workers", "livesum")
         self._up = self._gauge("upstream_up", "1: the hub answers its probes", "livemin", "pool", "upstream")
+        self._letters = self._counter("letters", "Letters about second factors by how they ended", "outcome")
         self._store_faults = self._counter("store_faults", "Calls that the session store did not answer")
         self._counts: dict[tuple[str, str], RequestCount] = {}
 
@@ -116,6 +117,10 @@ class Metrics:
             outcome = _OTHER
         self._outcomes.add(outcome)
         self._logins.labels(outcome).inc()
+
+    def letter(self, outcome: Literal["sent", "failed", "dropped"]) -> None:
+        """A letter was handed over, given up, or not taken at all."""
+        self._letters.labels(outcome).inc()
 
     def sessions_cached(self, number: int) -> None:
         """How many sessions this process has in its memory."""

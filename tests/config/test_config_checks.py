@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 from pathlib import Path
+from typing import ClassVar
 
 import pytest
 from cryptography import x509
@@ -232,3 +233,35 @@ class TestWhatCoreSees:
         assert (policy.claim, policy.lowercase, policy.strip_domains) == ("upn", False, ("example.org",))
         assert policy.mapping == {"Bob": "robert"}
         assert (admission.groups, admission.email_domains, admission.idps) == (("staff",), (), ("home",))
+
+
+class TestMail:
+    SOUND: ClassVar = {"smtp": "smtps://mail.example.org", "sender": "Example Lab <jupyter@example.org>"}
+
+    @pytest.mark.parametrize(
+        ("mail", "key"),
+        [
+            ({"smtp": "mail.example.org"}, "mail.smtp"),
+            ({"smtp": "https://mail.example.org"}, "mail.smtp"),
+            ({"smtp": "smtp://"}, "mail.smtp"),
+            ({"smtp": "smtps://mail.example.org/path"}, "mail.smtp"),
+            ({"smtp": "smtps://user:swordfish@mail.example.org"}, "mail.smtp"),
+            ({"sender": "Example Lab"}, "mail.sender"),
+            ({"sender": "Example Lab <jupyter@example.org>, x@example.org"}, "mail.sender"),
+            ({"sender": "jupyter@example.org\nBcc: x@example.org"}, "mail.sender"),
+            ({"user": "jupyter"}, "mail.password"),
+            ({"password": "swordfish"}, "mail.user"),
+            ({"user": "jupyter", "password": "swordfish", "smtp": "smtp://mail.example.org"}, "mail.smtp"),
+            ({"ca": "nowhere.pem"}, "mail.ca"),
+        ],
+    )
+    def test_what_cannot_work(self, mail: dict[str, str], key: str, tmp_path: Path) -> None:
+        found = faults_of(spoilt(mail={**self.SOUND, **mail}), tmp_path)
+        assert [fault.key for fault in found] == [key]
+        assert "swordfish" not in str(found)
+
+    def test_a_server_and_who_writes(self, tmp_path: Path) -> None:
+        config = read_in(spoilt(mail={**self.SOUND, "smtp": "smtp+starttls://[2001:db8::7]:2525"}), tmp_path)
+        assert config.mail is not None
+        assert config.mail.smtp == "smtp+starttls://[2001:db8::7]:2525"
+        assert any("nothing that hubgate would write about" in caution for caution in config.cautions)

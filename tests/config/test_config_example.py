@@ -21,7 +21,7 @@ from tests.config.test_config_checks import pair
 
 ROOT = Path(__file__).parents[2]
 EXAMPLE = (ROOT / "config.example.toml").read_text()
-ENV = {"HUBGATE_CLIENT_SECRET": "x", "HTC01_TOKEN": "y"}
+ENV = {"HUBGATE_CLIENT_SECRET": "x", "HTC01_TOKEN": "y", "HUBGATE_MAIL_PASSWORD": "z"}
 
 
 def uncommented(text: str) -> str:
@@ -113,8 +113,8 @@ def said_default(name: str, text: str) -> object:
 
 def fields() -> list[tuple[str, FieldInfo, dict[str, Any]]]:
     return [
-        (f"{table.__name__}.{name}", field, values)
-        for table, values in SHOWN
+        (f"{table.__name__}.{name}", field, values or switched_on)
+        for (table, values), (_, switched_on) in zip(SHOWN, SWITCHED_ON, strict=True)
         for name, field in table.model_fields.items()
         if inner_table(field) is None
     ]
@@ -125,13 +125,14 @@ def test_the_default_that_is_shown_is_the_codes(name: str, field: FieldInfo, val
     section, key = name.split(".")
     section = section.lower()
     heading = {"pool": "[[pools]]", "hub": "[[pools.hubs]]"}.get(section, f"[{section}]")
-    text = uncommented(EXAMPLE) if field.default is None or key not in values else EXAMPLE
+    optional = f"\n# {heading}  #" in EXAMPLE
+    text = uncommented(EXAMPLE) if optional or field.default is None or key not in values else EXAMPLE
     text = text.partition(f"\n{heading}  #")[2].partition("\n\n")[0]
     if field.is_required():
         assert re.search(rf"(?m)^{key} = .*\(required\)$|\(required\):\n{key} = ", text)
     elif field.default is None:
         # Commented out: there is no default to show.
-        assert key not in values
+        assert optional or key not in values
     elif values[key] != field.default:
         assert said_default(key, text) == field.default
     else:

@@ -118,6 +118,23 @@ def _second_factor(config: Config) -> Iterator[Fault]:
         yield _fault(("mfa", "acr"), mfa.acr, 'an acr or an amr that proves the second factor; or mode = "off"')
 
 
+def _mail(config: Config) -> Iterator[Fault]:
+    mail = config.mail
+    if mail is None:
+        return
+    with suppress(Unknown):
+        if mail.ca and (why := _authority_fault(mail.ca)):
+            yield Fault("mail.ca", f"{mail.ca}: {why}", "a PEM file with certificates")
+    with suppress(Unknown):
+        if bool(mail.user) != (mail.password is not None):
+            yield Fault("mail.password" if mail.user else "mail.user", "nothing", "user and password together")
+    with suppress(Unknown):
+        if mail.password is not None and mail.smtp.startswith("smtp://"):
+            yield _fault(
+                ("mail", "smtp"), mail.smtp, "smtps:// or smtp+starttls://, so that nobody else gets the password"
+            )
+
+
 def _limits(config: Config) -> Iterator[Fault]:
     if config.session.idle > config.session.max:
         yield Fault(
@@ -219,6 +236,7 @@ _CHECKS: tuple[Check, ...] = (
     _provider,
     _other_authorities,
     _second_factor,
+    _mail,
     _limits,
     _identity_header,
     _usernames,
@@ -285,6 +303,8 @@ def cautions(config: Config) -> Iterator[str]:
                 "enrolled second factors are kept in memory: after a restart whoever knows a password can enrol anew; "
                 "a site needs redis:// with appendonly yes and maxmemory-policy noeviction"
             )
+    if config.mail is not None and config.mfa.mode != "gateway":
+        yield '[mail] is set, but mfa.mode is not "gateway": there is nothing that hubgate would write about'
     for key, url in (("oidc.issuer", config.oidc.issuer), ("oidc.internal_url", config.oidc.internal_url)):
         if url.startswith("http://") and not is_loopback(urlsplit(url).hostname or ""):
             yield f"{key} is http://: the client secret and tokens travel in plain text; use https://"

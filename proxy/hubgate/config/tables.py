@@ -23,6 +23,8 @@ from hubgate.config.values import (
     HubUrl,
     Link,
     Listen,
+    Mailbox,
+    MailUrl,
     Name,
     OptionalDirectory,
     OptionalFile,
@@ -175,6 +177,20 @@ class Mfa(Table):
     )
 
 
+class Mail(Table):
+    """Tell people by mail when their second factor changes (mfa.mode "gateway")."""
+
+    smtp: MailUrl = _key(
+        "the mail server: smtps:// or smtp+starttls:// (encrypted, the certificate is checked), or smtp:// (encrypted "
+        "where the server offers it, not checked); without a port 465, 587, 25",
+        example="smtp+starttls://mail.example.org",
+    )
+    sender: Mailbox = _key("who the letters are from", example="Example Lab <jupyter@example.org>")
+    user: Text = _key('our name at the server; "": it asks for none', "", example="hubgate")
+    password: Secret | None = _key("our password there", None, example=_secret_ref("HUBGATE_MAIL_PASSWORD"))
+    ca: OptionalFile = _key("PEM file with the authority of the server's certificate; \"\": the system's", "")
+
+
 class Session(Table):
     """How long a login lives."""
 
@@ -283,6 +299,7 @@ class Config(Table):
     oidc: Oidc
     keycloak: Keycloak | None = None
     mfa: Mfa = Field(default_factory=Mfa)
+    mail: Mail | None = None
     session: Session = Field(default_factory=Session)
     identity: Identity = Field(default_factory=Identity)
     health: Health = Field(default_factory=Health)

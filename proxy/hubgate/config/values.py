@@ -303,6 +303,34 @@ def _store_url(value: Secret) -> Secret:
 
 StoreUrl = Annotated[Secret, AfterValidator(_store_url)]
 
+_MAIL = "smtps://, smtp+starttls:// or smtp://, and a host, with a port or not"
+
+
+def _mail_url(value: str) -> str:
+    scheme, separator, rest = _one_line(value).partition("://")
+    if not separator or scheme not in ("smtp", "smtps", "smtp+starttls"):
+        raise Refusal(_MAIL)
+    if "@" in rest:
+        raise Refusal(
+            f"{_MAIL}; user and password are keys of their own", found=f"an address that starts with {scheme}://"
+        )
+    _host(rest)
+    return f"{scheme}://{rest}"
+
+
+MailUrl = Annotated[str, AfterValidator(_mail_url)]
+
+_ADDRESS = rf"[A-Za-z0-9!#$%&'*+/=?^_`{{|}}~.-]+@{_HOST.pattern}"
+
+Mailbox = Annotated[
+    str,
+    _matching(
+        rf"{_ADDRESS}|[^<>()\[\],;:@\"\\\x00-\x1f]+ <{_ADDRESS}>",
+        'a mail address, with a name before it or not: "Example Lab <jupyter@example.org>"',
+    ),
+]
+"""One mail address (RFC 5322, 3.4)."""
+
 _SHORTEST_KEY = 32
 
 

@@ -151,10 +151,15 @@ def _release(config: Config, username: str) -> int:
 def _reset_otp(config: Config, username: str) -> int:
     from hubgate.ops import people  # noqa: PLC0415 - see `_serve`
 
-    if asyncio.run(people.otp_reset(config, username)):
+    told = asyncio.run(people.otp_reset(config, username))
+    if told is not None:
         print(f"The second factor of {username} is gone: the next login with their password sets up a new one.")
         if config.mfa.enrolment == "open":
             print(f"So that it can be nobody else's login: hubgate users enrolment-ticket {username}")
+        if told:
+            print(f"A letter to {told} says so.")
+        elif config.mail is not None:
+            print("No letter could be sent about it: tell them by yourself.", file=sys.stderr)
         return Exit.OK
     print(f"{username} has no second factor; nothing was changed.")
     return Exit.OK

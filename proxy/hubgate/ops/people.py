@@ -14,9 +14,11 @@ from hubgate.audit import Audit, LineFile
 from hubgate.config import Config
 from hubgate.core.keyring import Keyring
 from hubgate.errors import OperatorFault
+from hubgate.mail import Post
 from hubgate.store import open_store
 from hubgate.store.base import Store
 from hubgate.web.factors import Factors
+from hubgate.web.letters import letters_of, mail_server
 from hubgate.web.tickets import LIFETIME, Tickets
 from hubgate.web.usernames import Usernames
 
@@ -27,17 +29,29 @@ async def released(config: Config, username: str) -> bool:
         return await Usernames(store, Keyring(config.keys)).release(username)
 
 
-async def otp_reset(config: Config, username: str) -> bool:
-    """Forget somebody's second factor; whether there was one. Raises StoreFault, OperatorFault `not_our_factor`."""
+async def otp_reset(config: Config, username: str) -> str | None:
+    """Forget somebody's second factor. Answers the address that a letter about it went to, "" if none did; None: there
+    was none to forget. Raises StoreFault, OperatorFault `not_our_factor`.
+    """
     _demand_own_factor(config)
     keyring = Keyring(config.keys)
     async with _store(config) as store:
         owner = await Usernames(store, keyring).owner(username)
-        if owner is None or not await Factors(store, keyring).reset(owner):
-            return False
+        address = None if owner is None else await Factors(store, keyring).reset(owner)
+    if address is None:
+        return None
     with _audit(config) as audit:
         audit.event("second_factor", "reset", user=username, by=_operator())
-    return True
+    return address if address and await _told(config, username, address) else ""
+
+
+async def _told(config: Config, username: str, address: str) -> bool:
+    if config.mail is None:
+        return False
+    ends: list[str] = []
+    async with Post(mail_server(config.mail), on_end=ends.append, pauses=(), farewell=30.0).kept() as post:
+        letters_of(config, post.send).tell("reset", username, address)
+    return ends == ["sent"]
 
 
 async def ticket_issued(config: Config, username: str) -> tuple[str, int]:

@@ -14,7 +14,7 @@ import secrets
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from aiohttp import web
 
@@ -37,6 +37,9 @@ from hubgate.web.qr import qr_code
 from hubgate.web.render import MFA_PATH, Pages, login_url
 from hubgate.web.tickets import Tickets
 from hubgate.web.visit import Visit, visit_of
+
+if TYPE_CHECKING:  # the library for mail takes its time, and most sites send none
+    from hubgate.web.letters import Change, Letters
 
 Stage = Literal["code", "ticket", "enrol"]
 
@@ -65,6 +68,7 @@ class MfaPages:
         entrance: Entrance,
         pages: Pages,
         audit: Audit,
+        letters: Letters | None = None,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._site = site
@@ -78,6 +82,7 @@ class MfaPages:
         self._entrance = entrance
         self._pages = pages
         self._audit = audit
+        self._letters = letters
         self._clock = clock
 
     async def begin(self, visit: Visit, arrival: Arrival) -> web.Response:
@@ -145,7 +150,7 @@ class MfaPages:
 
     async def _proceed(self, request: web.Request, visit: Visit, pending: Pending) -> web.Response:
         form = await own_form(request, pending.csrf, self._site, visit.host)
-        stage, _ = await self._stage(pending)
+        stage, enrolment = await self._stage(pending)
         typed = form.get("code", "")
         match stage, form.get("step"):
             case "code", "code":
@@ -157,7 +162,7 @@ class MfaPages:
             case "ticket", "ticket":
                 trouble = await self._ticketed(visit, pending, typed)
             case "enrol", "confirm" if pending.setup is not None:
-                return await self._confirmed(request, visit, pending, pending.setup, typed)
+                return await self._confirmed(request, visit, pending, pending.setup, enrolment, typed)
             case _:
                 trouble = None  # a form that was overtaken: the page shows where we are
         return self._pages.redirect(MFA_PATH) if trouble is None else await self._ask(visit, pending, trouble)
@@ -169,7 +174,7 @@ class MfaPages:
         enrolment = await self._factors.recover(who, typed)
         if enrolment is None:
             return self._refused(visit, who, Trouble("wrong_recovery_code"))
-        self._audited("second_factor", "recovery_code_used", visit, who, left=len(enrolment.recovery))
+        self._noted("recovery_code_used", visit, who, enrolment, left=len(enrolment.recovery))
         # Should this fail, the code is spent and there are nine more.
         await self._pendings.update(pending, setup=_new_setup(enrolment.id))
         return None
@@ -185,7 +190,13 @@ class MfaPages:
         return None
 
     async def _confirmed(
-        self, request: web.Request, visit: Visit, pending: Pending, setup: Setup, typed: str
+        self,
+        request: web.Request,
+        visit: Visit,
+        pending: Pending,
+        setup: Setup,
+        before: Enrolment | None,
+        typed: str,
     ) -> web.Response:
         who = pending.arrival.identity
         match totp.judge(setup.key, typed, now=self._clock()):
@@ -196,7 +207,7 @@ class MfaPages:
         if codes is None:
             return self._pages.redirect(MFA_PATH)  # somebody was faster, and it is their code that is asked for
         recovered = bool(setup.replaces)
-        self._audited("second_factor", "replaced" if recovered else "enrolled", visit, who, how="login")
+        self._noted("replaced" if recovered else "enrolled", visit, who, before, how="login")
         if not recovered:
             await self._tickets.spend(who.username)
         view = self._codes(pending.csrf, who, codes, onward=pending.arrival.next, enrolled=True)
@@ -252,7 +263,9 @@ class MfaPages:
         typed, step = form.get("code", ""), form.get("step")
         if step == "confirm":
             setup = await self._begun(live, enrolment)
-            return self._pages.redirect(MFA_PATH) if setup is None else await self._changed(visit, live, setup, typed)
+            if setup is not None:
+                return await self._changed(visit, live, setup, enrolment, typed)
+            return self._pages.redirect(MFA_PATH)
         if step == "cancel":
             await self._store.delete(_change_key(live))
         elif step in {"phone", "codes"}:
@@ -260,13 +273,15 @@ class MfaPages:
                 return await self._manage(visit, live, trouble)
             if step == "codes":
                 codes = await self._factors.new_recovery_codes(who)
-                self._audited("second_factor", "recovery_codes_renewed", visit, who)
+                self._noted("recovery_codes_renewed", visit, who, enrolment)
                 return self._shown(visit, self._codes(session.csrf, who, codes, onward=MFA_PATH, enrolled=False))
             key = _change_key(live)
             await self._store.put(key, self._changes.seal(key, _new_setup(enrolment.id).as_record()), ttl=LIFETIME)
         return self._pages.redirect(MFA_PATH)
 
-    async def _changed(self, visit: Visit, live: LiveSession, setup: Setup, typed: str) -> web.Response:
+    async def _changed(
+        self, visit: Visit, live: LiveSession, setup: Setup, before: Enrolment, typed: str
+    ) -> web.Response:
         who = live.session.identity
         match totp.judge(setup.key, typed, now=self._clock()):
             case totp.Right(step):
@@ -276,7 +291,7 @@ class MfaPages:
         await self._store.delete(_change_key(live))
         if codes is None:
             raise ClientFault("second_factor_changed", "enrolled elsewhere meanwhile", status=409)
-        self._audited("second_factor", "replaced", visit, who, how="session")
+        self._noted("replaced", visit, who, before, how="session")
         return self._shown(visit, self._codes(live.session.csrf, who, codes, onward=MFA_PATH, enrolled=True))
 
     async def _begun(self, live: LiveSession, enrolment: Enrolment | None) -> Setup | None:
@@ -308,12 +323,19 @@ class MfaPages:
         return None
 
     def _refused(self, visit: Visit, who: Identity, trouble: Trouble) -> Trouble:
-        self._audited("second_factor", "refused", visit, who, code=trouble.slug)
+        self._audited("refused", visit, who, code=trouble.slug)
         return trouble
 
-    def _audited(self, event: str, outcome: str, visit: Visit, who: Identity, **more: Any) -> None:
+    def _noted(self, change: Change, visit: Visit, who: Identity, enrolment: Enrolment | None, **more: Any) -> None:
+        """Write down, and tell its owner, what happened to a second factor; `enrolment`: as it was before."""
+        self._audited(change, visit, who, **more)
+        if self._letters is not None:
+            known = enrolment.email if enrolment else ""
+            self._letters.tell(change, who.username, known, who.email, client=visit.address)
+
+    def _audited(self, outcome: str, visit: Visit, who: Identity, **more: Any) -> None:
         self._audit.event(
-            event,
+            "second_factor",
             outcome,
             user=who.username,
             client=visit.address,
