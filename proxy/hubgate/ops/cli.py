@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import json
 import secrets
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -50,6 +51,8 @@ def main(argv: Sequence[str] | None = None) -> int:
                 return _check(arguments.config)
             case "new-secret":
                 return _new_secret()
+            case "sessions":
+                return _sessions(_load(arguments.config), arguments)
             case "users":
                 return _USERS[arguments.action].run(_load(arguments.config), arguments.username)
             case _:
@@ -91,6 +94,7 @@ def _parser() -> argparse.ArgumentParser:
         command = users.add_parser(name, help=order.meaning, description=order.meaning, allow_abbrev=False)
         command.add_argument("username", metavar="NAME")
         command.add_argument("-c", "--config", metavar="FILE", required=True, help="the configuration, in TOML")
+    _session_commands(commands.add_parser("sessions", help="list and end sessions"))
     meaning = "bring up a whole site on this machine: a login, hubs and the gateway"
     # Its own options, `--help` too, are its own business.
     commands.add_parser("demo", help=meaning, add_help=False)
@@ -175,6 +179,43 @@ def _enrolment_ticket(config: Config, username: str) -> int:
         "can't set up one-time codes without it.",
         file=sys.stderr,
     )
+    return Exit.OK
+
+
+def _session_commands(parser: argparse.ArgumentParser) -> None:
+    actions = parser.add_subparsers(dest="action", required=True, metavar="COMMAND")
+    meaning = "tell who is logged in, since when, where from, and when they were last there"
+    listing = actions.add_parser("list", help=meaning, description=meaning, allow_abbrev=False)
+    listing.add_argument("--user", metavar="NAME", help="this user's alone")
+    listing.add_argument("--json", action="store_true", help="one JSON object a line, with all that is known")
+    meaning = "end sessions at once, on every gateway, with everything that is open in them"
+    ending = actions.add_parser("end", help=meaning, description=meaning, allow_abbrev=False)
+    chosen = ending.add_mutually_exclusive_group(required=True)
+    chosen.add_argument("--user", metavar="NAME", help="all of this user's, at Keycloak too where [keycloak] is set")
+    chosen.add_argument("--id", metavar="ID", help="one, by its id in `sessions list` or the audit log")
+    chosen.add_argument("--all", action="store_true", help="everybody's")
+    for command in (listing, ending):
+        command.add_argument("-c", "--config", metavar="FILE", required=True, help="the configuration, in TOML")
+
+
+def _sessions(config: Config, arguments: argparse.Namespace) -> int:
+    from hubgate.ops import sessions  # noqa: PLC0415 - see `_serve`
+
+    if arguments.action == "list":
+        rows = asyncio.run(sessions.listed(config, sessions.Choice(user=arguments.user)))
+        for line in map(json.dumps, rows) if arguments.json else sessions.table(rows):
+            print(line)
+        return Exit.OK
+    ended = asyncio.run(sessions.ended(config, sessions.Choice(user=arguments.user, id=arguments.id)))
+    count, connections = ended.closed.sessions, ended.closed.connections
+    if not count:
+        print("There is no such session; nothing was changed.")
+        return Exit.OK
+    print(f"Ended: {count} session{'s'[: count != 1]}, {connections} open connection{'s'[: connections != 1]}.")
+    if not ended.closed.complete:
+        print("Not every gateway process has said what it closed.", file=sys.stderr)
+    if not ended.provider:
+        print("The identity provider did not confirm the end of its own sessions.", file=sys.stderr)
     return Exit.OK
 
 

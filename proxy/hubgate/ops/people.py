@@ -25,7 +25,7 @@ from hubgate.web.usernames import Usernames
 
 async def released(config: Config, username: str) -> bool:
     """Let the next person own a username; whether anybody did. Raises StoreFault."""
-    async with _store(config) as store:
+    async with opened_store(config) as store:
         return await Usernames(store, Keyring(config.keys)).release(username)
 
 
@@ -35,13 +35,13 @@ async def otp_reset(config: Config, username: str) -> str | None:
     """
     _demand_own_factor(config)
     keyring = Keyring(config.keys)
-    async with _store(config) as store:
+    async with opened_store(config) as store:
         owner = await Usernames(store, keyring).owner(username)
         address = None if owner is None else await Factors(store, keyring).reset(owner)
     if address is None:
         return None
-    with _audit(config) as audit:
-        audit.event("second_factor", "reset", user=username, by=_operator())
+    with audit_log(config) as audit:
+        audit.event("second_factor", "reset", user=username, by=operator())
     return address if address and await _told(config, username, address) else ""
 
 
@@ -57,15 +57,16 @@ async def _told(config: Config, username: str, address: str) -> bool:
 async def ticket_issued(config: Config, username: str) -> tuple[str, int]:
     """A new enrolment ticket, and for how many days it is good. Raises StoreFault, OperatorFault `not_our_factor`."""
     _demand_own_factor(config)
-    async with _store(config) as store:
+    async with opened_store(config) as store:
         ticket = await Tickets(store, Keyring(config.keys), demanded=False).issue(username)
-    with _audit(config) as audit:
-        audit.event("second_factor", "ticket_issued", user=username, by=_operator())
+    with audit_log(config) as audit:
+        audit.event("second_factor", "ticket_issued", user=username, by=operator())
     return ticket, int(LIFETIME // 86400)
 
 
 @asynccontextmanager
-async def _store(config: Config) -> AsyncIterator[Store]:
+async def opened_store(config: Config) -> AsyncIterator[Store]:
+    """The configured store, for as long as a command takes."""
     store = open_store(config.store.url.reveal(), ca=config.store.ca or None)
     try:
         yield store
@@ -83,7 +84,8 @@ def _demand_own_factor(config: Config) -> None:
 
 
 @contextmanager
-def _audit(config: Config) -> Iterator[Audit]:
+def audit_log(config: Config) -> Iterator[Audit]:
+    """Where security events go, the same as a gateway's."""
     lines = LineFile(config.log.audit)
     try:
         yield Audit(lines.write)
@@ -91,7 +93,8 @@ def _audit(config: Config) -> Iterator[Audit]:
         lines.close()
 
 
-def _operator() -> str:
+def operator() -> str:
+    """The account of the system that runs this command."""
     try:
         return getpass.getuser()
     except (OSError, KeyError):

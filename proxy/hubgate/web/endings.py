@@ -4,8 +4,8 @@ Log Out, the account page, an administrator, the provider's back channel, anothe
 them come here. Idle and absolute limits don't: these close and block, and leave the rest for whoever signs in again.
 
 First what nobody may go on with: the record, every worker's copy of it, every socket and stream. That is waited for,
-and fails if the store does. Then what hangs on it elsewhere, at the provider and at the hubs: for `_PATIENCE` somebody
-waits for it, and what takes longer goes on by itself.
+and fails if the store does. Then what hangs on it elsewhere, at the provider and at the hubs: a person waits for
+it, but not for long: what takes longer goes on by itself.
 """
 
 from __future__ import annotations
@@ -23,27 +23,32 @@ from hubgate.web.sessions import Closed, Found, Sessions
 
 log = logging.getLogger(__name__)
 
-_PATIENCE = 2.0  # seconds: somebody looks at a blank page meanwhile
 _AGAIN_AFTER = (5.0, 60.0, 300.0)  # seconds; then the provider's session lives on until its own limits
 _AT_ONCE = 16  # sessions whose loose ends are tied up at the same time
-_LAST_WAIT = 2.0  # seconds for loose ends when this process ends
 
 
 @dataclass(frozen=True, slots=True)
 class Ended:
-    """What is known after `_PATIENCE`. `provider`: whether it ended its own sessions; None: it has not answered yet."""
+    """What is known when the waiting is over. `provider`: whether it ended its own sessions; None: no answer yet."""
 
     closed: Closed
     provider: bool | None
 
 
 class Endings:
-    """Ends sessions, while entered. `forget`: what this process holds itself of a session, as `LiveSessions.forget`."""
+    """Ends sessions, while entered.
 
-    def __init__(self, sessions: Sessions, *, forget: Callable[[str], int], provider: OIDCClient) -> None:
+    `forget`: what this process holds itself of a session, as `LiveSessions.forget`. `patience`: seconds to wait for
+    provider and hubs; somebody may look at a blank page meanwhile. So long they are waited for at the end, too.
+    """
+
+    def __init__(
+        self, sessions: Sessions, *, forget: Callable[[str], int], provider: OIDCClient, patience: float = 2.0
+    ) -> None:
         self._sessions = sessions
         self._forget = forget
         self._provider = provider
+        self._patience = patience
         self._turns = asyncio.Semaphore(_AT_ONCE)
         self._loose: set[asyncio.Task[bool]] = set()
 
@@ -54,7 +59,7 @@ class Endings:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         if self._loose:
-            await asyncio.wait(self._loose, timeout=_LAST_WAIT)
+            await asyncio.wait(self._loose, timeout=self._patience)
         for task in self._loose:
             task.cancel()
         await asyncio.gather(*self._loose, return_exceptions=True)
@@ -67,7 +72,7 @@ class Endings:
         closed = Closed(closed.sessions, closed.connections + here, complete=closed.complete)
         provider = [self._begun(self._provider_ended(each.session)) for each in found]
         if provider:
-            await asyncio.wait(provider, timeout=_PATIENCE)
+            await asyncio.wait(provider, timeout=self._patience)
         answered = all(task.done() for task in provider)
         return Ended(closed, provider=all(task.result() for task in provider) if answered else None)
 
