@@ -153,6 +153,7 @@ async def gateway(
             override=Path(config.gateway.templates) if config.gateway.templates else None,
             form_origins=[_origin(config.oidc.issuer)],
             own_factor=config.mfa.mode == "gateway",
+            announcements=config.told(),
         )
         endings = await stack.enter_async_context(Endings(sessions, forget=live.forget, provider=provider))
         entrance = Entrance(site, sessions=sessions, live=live, endings=endings, audit=audit, metrics=metrics)
