@@ -41,6 +41,7 @@ from hubgate.upstream.prober import Prober
 from hubgate.upstream.registry import Registry, UpstreamState
 from hubgate.web.account import AccountPages
 from hubgate.web.affinity import Bindings
+from hubgate.web.backchannel import BackchannelLogout
 from hubgate.web.disclosure import Disclosure
 from hubgate.web.endings import Endings
 from hubgate.web.entrance import Entrance
@@ -156,6 +157,7 @@ async def gateway(
             form_origins=[_origin(config.oidc.issuer)],
             own_factor=config.mfa.mode == "gateway",
             account_url=keycloak.account_url(config.oidc.issuer),
+            announcements=config.told(),
         )
         endings = await stack.enter_async_context(Endings(sessions, forget=live.forget, provider=provider))
         entrance = Entrance(site, sessions=sessions, live=live, endings=endings, audit=audit, metrics=metrics)
@@ -204,6 +206,9 @@ async def gateway(
                 keyring=keyring,
                 pages=pages,
                 audit=audit,
+            ),
+            backchannel=BackchannelLogout(
+                provider=provider, sessions=sessions, live=live, endings=endings, store=store, audit=audit
             ),
             handover=HandoverPages(site, sessions=sessions, store=store, keyring=keyring, pages=pages),
             account=AccountPages(site, sessions=sessions, endings=endings, pages=pages, audit=audit),

@@ -10,6 +10,7 @@ from hubgate.config.reading import load, parse
 from hubgate.config.secret import Secret, Surroundings
 from hubgate.config.tables import (
     Affinity,
+    Announcement,
     Config,
     Gateway,
     Health,
@@ -30,6 +31,7 @@ from hubgate.config.tables import (
 
 __all__ = [
     "Affinity",
+    "Announcement",
     "Config",
     "ConfigFaults",
     "Fault",

@@ -7,6 +7,7 @@ for each other is `checks`.
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 from urllib.parse import urlsplit
 
@@ -21,19 +22,25 @@ from hubgate.config.values import (
     ExistingFile,
     Host,
     HubUrl,
+    Language,
     Link,
     Listen,
+    LocalProse,
+    LocalText,
+    LocalWords,
     Mailbox,
     MailUrl,
+    Moment,
     Name,
+    OptionalColour,
     OptionalDirectory,
     OptionalFile,
     OptionalListen,
+    OptionalPicture,
     OptionalUrl,
     Origin,
     Pattern,
     PoolPath,
-    Prose,
     SigningKey,
     Sink,
     StoreUrl,
@@ -43,6 +50,8 @@ from hubgate.config.values import (
     Word,
     authority,
 )
+from hubgate.core.announcement import Announcement as SiteAnnouncement
+from hubgate.core.announcement import Level
 from hubgate.core.identity import DEFAULT_PATTERN, Admission, UsernamePolicy
 from hubgate.core.session import Limits as SessionLimits
 from hubgate.core.site import Disclose, Site
@@ -248,11 +257,49 @@ class Log(Table):
 
 
 class Portal(Table):
-    """What the landing page says about the site."""
+    """How the pages look, and what they say about the site. docs/pages.md shows it."""
 
     title: Text = _key("the site's name", "Jupyter")
-    help_url: Link = _key('where people find help; "": no link', "")
-    help_text: Prose = _key("what to do when something doesn't work", "")
+    welcome: LocalText = _key(
+        'a line below the landing page\'s heading, or { en = "…", de = "…" }; "": hubgate\'s own', ""
+    )
+    help_url: Link = _key('where people find help, also mailto:; "": no link', "")
+    help_text: LocalProse = _key("what to do when something doesn't work, or one text for each language", "")
+    privacy_url: Link = _key('link in the footer; "": none', "")
+    imprint_url: Link = _key('link in the footer; "": none', "")
+    accessibility_url: Link = _key('link in the footer to the accessibility statement; "": none', "")
+    logo: OptionalPicture = _key('picture instead of hubgate\'s mark: .svg, .png, .webp or .jpg; "": the mark', "")
+    logo_dark: OptionalPicture = _key('the same for dark pages; "": the same picture', "")
+    accent: OptionalColour = _key('colour of links and buttons, as "#0b6374"; "": hubgate\'s own', "")
+    accent_dark: OptionalColour = _key('the same on dark pages; "": as light a shade of accent as they need', "")
+    languages: tuple[Language, ...] = _key(
+        "languages that pages speak, the site's own first; empty: all that there are, English first", []
+    )
+
+
+class Announcement(Table):
+    """Something to tell people on the landing page, and while they wait for one of its pools."""
+
+    text: LocalWords = _key(
+        "what is said, or one text for each language",
+        example={"en": "Storage is slower than usual today.", "de": "Heute ist der Speicher langsamer als sonst."},
+    )
+    level: Literal["info", "warning", "maintenance"] = _key(
+        'how it is shown; "maintenance": planned work that lasts from `from` until `until`, told before', "info"
+    )
+    from_: Moment | None = _key(
+        "not before; for a maintenance, when it begins",
+        None,
+        alias="from",
+        example=datetime.fromisoformat("2026-11-24T08:00:00+01:00"),
+    )
+    until: Moment | None = _key(
+        "not after; none: until it is taken out here",
+        None,
+        example=datetime.fromisoformat("2026-11-24T10:00:00+01:00"),
+    )
+    notice: DurationOrZero = _key("how long before it begins a maintenance is told", "7d")
+    pools: tuple[Name, ...] = _key("names of the pools that it is about; empty: the site", [], example=["htc"])
 
 
 class Hub(Table):
@@ -307,6 +354,7 @@ class Config(Table):
     limits: Limits = Field(default_factory=Limits)
     log: Log = Field(default_factory=Log)
     portal: Portal = Field(default_factory=Portal)
+    announcements: tuple[Announcement, ...] = ()
     pools: tuple[Pool, ...] = Field(min_length=1)
 
     _cautions: tuple[str, ...] = PrivateAttr(default=())
@@ -327,6 +375,13 @@ class Config(Table):
             public_url=self.gateway.public_url,
             pools=tuple(self._pool(pool) for pool in self.pools),
             admin_groups=self.gateway.admin_groups,
+        )
+
+    def told(self) -> tuple[SiteAnnouncement, ...]:
+        """The announcements as core knows them."""
+        return tuple(
+            SiteAnnouncement(each.text, Level(each.level), each.from_, each.until, each.pools, each.notice)
+            for each in self.announcements
         )
 
     def usernames(self) -> UsernamePolicy:

@@ -28,6 +28,7 @@ from authlib.oauth2.rfc7636 import create_s256_code_challenge
 
 from hubgate import config
 from hubgate.core.identity import Proof
+from hubgate.core.logout_token import LogoutToken, check_logout_token, refused
 from hubgate.core.oidc import (
     LARGEST_TOKEN,
     Expectations,
@@ -211,6 +212,27 @@ class OIDCClient:
             if subject and claims["sub"] != subject:
                 raise ProviderFault("id_token_refused", "the tokens are somebody else's", evidence={"reason": "sub"})
         return tokens
+
+    async def logout_token(self, token: str) -> LogoutToken:
+        """What a token says that the provider sent behind the browser's back (Back-Channel Logout 1.0, 2.6).
+
+        Raises ClientFault `logout_token_refused`; ProviderFault when its keys can't be had to check it with.
+        """
+        try:
+            header = token_header(token)
+            claims = verified_claims(token, await self._discovery.key(header))
+        except ProviderFault as fault:
+            if fault.code != "id_token_refused":
+                raise
+            raise refused(fault.evidence.get("reason", "malformed")) from fault
+        return check_logout_token(
+            claims,
+            header,
+            issuer=self._oidc.issuer,
+            client_id=self._oidc.client_id,
+            skew=int(self._oidc.clock_skew),
+            now=int(self._clock()),
+        )
 
     async def end_session(self, refresh_token: str) -> bool:
         """End the provider's session without the browser. Whether the provider confirmed it."""

@@ -83,7 +83,8 @@ class AccountPages:
             raise ClientFault("csrf_failed", "the account page is not for scripts", status=403)
         seats = [seat(visit.live.session, self._site, here=True)]
         seats += [seat(found.session, self._site) for found in reversed(await self._others(visit.live))]
-        return self._pages.account(visit.live.session, seats, told=_told(request), request_id=visit.id)
+        pages = self._pages.to(visit.accept_language)
+        return pages.account(visit.live.session, seats, told=_told(request), request_id=visit.id)
 
     async def do(self, request: web.Request) -> web.StreamResponse:
         """POST `end`: a session's handle, or `OTHERS`."""

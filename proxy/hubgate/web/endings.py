@@ -13,17 +13,20 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Self
 
 from hubgate.core.session import Session
+from hubgate.errors import StoreFault
 from hubgate.idp.client import OIDCClient
 from hubgate.web.sessions import Closed, Found, Sessions
 
 log = logging.getLogger(__name__)
 
 _AGAIN_AFTER = (5.0, 60.0, 300.0)  # seconds; then the provider's session lives on until its own limits
+_STORE_AGAIN = 1.0  # seconds
 _AT_ONCE = 16  # sessions whose loose ends are tied up at the same time
 
 
@@ -64,24 +67,38 @@ class Endings:
             task.cancel()
         await asyncio.gather(*self._loose, return_exceptions=True)
 
-    async def end(self, found: Sequence[Found]) -> Ended:
-        """End these sessions everywhere. Raises StoreFault: then they may live on."""
+    async def end(self, found: Sequence[Found], *, provider: bool = True) -> Ended:
+        """End these sessions everywhere; `provider`: there, too. Raises StoreFault: then they may live on."""
         here = sum(self._forget(each.key) for each in found)
         closed = await self._sessions.end([each.key for each in found])
         # What was closed here has nothing left to count when the message comes in.
         closed = Closed(closed.sessions, closed.connections + here, complete=closed.complete)
-        provider = [self._begun(self._provider_ended(each.session)) for each in found]
-        if provider:
-            await asyncio.wait(provider, timeout=self._patience)
-        answered = all(task.done() for task in provider)
-        return Ended(closed, provider=all(task.result() for task in provider) if answered else None)
+        asked = [self._begun(self._provider_ended(each.session)) for each in found if provider]
+        if asked:
+            await asyncio.wait(asked, timeout=self._patience)
+        answered = all(task.done() for task in asked)
+        return Ended(closed, provider=all(task.result() for task in asked) if answered else None)
+
+    def later(self, act: Callable[[], Awaitable[None]]) -> None:
+        """Do this as soon as the store answers again."""
+
+        async def done() -> bool:
+            while True:
+                await asyncio.sleep(_STORE_AGAIN)
+                with suppress(StoreFault):
+                    await act()
+                    return True
+
+        self._kept(asyncio.create_task(done(), name="end of sessions, when the store is back"))
 
     def _begun(self, doing: Awaitable[bool]) -> asyncio.Task[bool]:
         async def in_turn() -> bool:
             async with self._turns:
                 return await doing
 
-        task = asyncio.create_task(in_turn(), name="loose end of a session")
+        return self._kept(asyncio.create_task(in_turn(), name="loose end of a session"))
+
+    def _kept(self, task: asyncio.Task[bool]) -> asyncio.Task[bool]:
         self._loose.add(task)
         task.add_done_callback(self._loose.discard)
         return task

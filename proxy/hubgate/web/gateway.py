@@ -298,7 +298,7 @@ class Gateway:
         visit.upstream = away.upstream
         if visit.kind is not Kind.NAVIGATION:
             raise UpstreamFault("hub_down", status=503, retry_after=away.retry_after)
-        response = self.pages.waiting(
+        response = self._pages_for(request).waiting(
             session=live.session,
             pool=pool,
             hub=away.upstream,
@@ -321,10 +321,10 @@ class Gateway:
             log.warning(
                 "request_refused", extra={"request_id": visit.id, "fault": str(fault), "upstream": visit.upstream}
             )
-        login = login_url(visit.retry_url or "/")
+        pages, login = self._pages_for(request), login_url(visit.retry_url or "/")
         for_a_person = "text/html" in request.headers.get("Accept", "") and not visit.scripted
         if visit.kind is Kind.NAVIGATION or for_a_person:
-            response = self.pages.problem(
+            response = pages.problem(
                 code,
                 status=fault.status,
                 request_id=visit.id,
@@ -336,11 +336,14 @@ class Gateway:
                 session=visit.session,
             )
         elif fault.status == 401:
-            response = self.pages.problem_json(code, 401, visit.id, login_url=self.site.origin(visit.host) + login)
+            response = pages.problem_json(code, 401, visit.id, login_url=self.site.origin(visit.host) + login)
         else:
-            response = self.pages.problem_json(code, fault.status, visit.id, retry_after=fault.retry_after)
+            response = pages.problem_json(code, fault.status, visit.id, retry_after=fault.retry_after)
         self._account(visit, request, _answer(response))
         return response
+
+    def _pages_for(self, request: web.Request) -> Pages:
+        return self.pages.to(request.headers.get("Accept-Language", ""))
 
     def _audited(self, event: str, outcome: str, visit: Visit, **more: str) -> None:
         self.audit.event(

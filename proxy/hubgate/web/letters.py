@@ -16,7 +16,7 @@ from typing import Literal
 from hubgate.audit import timestamp
 from hubgate.config import Config, Mail
 from hubgate.mail import Letter, MailServer
-from hubgate.web.render import packaged_templates
+from hubgate.web.templates import template_folders
 from hubgate.web.words import Words, load_words
 
 Change = Literal["enrolled", "replaced", "recovery_code_used", "recovery_codes_renewed", "reset"]
@@ -67,7 +67,8 @@ class Letters:
 def letters_of(config: Config, send: Callable[[Letter], None]) -> Letters:
     """The letters of a site, in its own words. OperatorFault: these can't be read."""
     own = config.gateway.templates
-    words = load_words([packaged_templates(), *([Path(own)] if own else [])], language="en")
+    spoken = load_words(template_folders(Path(own) if own else None), wanted=config.portal.languages)
+    words = next(iter(spoken.values()))  # the site's own language
     label = config.mfa.issuer_label or config.portal.title
     return Letters(words, send, label=label, public_url=config.gateway.public_url)
 

@@ -22,7 +22,7 @@ from itertools import islice
 from typing import Protocol
 
 from hubgate.core.balancer import Affinity
-from hubgate.core.session import Limits, SessionState
+from hubgate.core.session import Limits, Session, SessionState
 from hubgate.errors import StoreFault
 from hubgate.store.base import Message, Restored, Store
 from hubgate.store.codec import UnknownKey
@@ -252,6 +252,10 @@ class LiveSessions:
         """A session has ended: drop it and close everything that hangs on it. How many connections that were."""
         self._generation += 1
         return sum(self._drop(place) for place in tuple(self._by_key.get(key, ())))
+
+    def keys_of(self, meant: Callable[[Session], bool]) -> set[str]:
+        """The sessions in this worker's hands that are meant, by their names in the store."""
+        return {live.key for live in self._by_cookie.values() if meant(live.session)}
 
     def close_open(self) -> None:
         """Close every socket of this worker, and cut what is being answered; sessions and bindings stay."""

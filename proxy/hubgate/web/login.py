@@ -114,7 +114,8 @@ class LoginPages:
             raise ClientFault("session_required", status=401)
         if "Sec-Fetch-Mode" in request.headers and after != "/" and "#" not in after and "on" not in request.query:
             # A #fragment never reaches a server, and the provider's form would lose it.
-            return self._pages.continue_login(f"{login_url(after)}&on=1", request_id=visit.id)
+            pages = self._pages.to(visit.accept_language)
+            return pages.continue_login(f"{login_url(after)}&on=1", request_id=visit.id)
         return await self._begin(visit, after, tries=0)
 
     async def _begin(self, visit: Visit, after: str, *, tries: int, prompt: str | None = None) -> web.Response:

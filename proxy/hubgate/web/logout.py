@@ -87,7 +87,7 @@ class LogoutPages:
             return await self._end(visit, visit.live)
         if visit.scripted:
             raise ClientFault("csrf_failed", "the page that asks is not for scripts", status=403)
-        return self._pages.confirm_logout(visit.live.session, request_id=visit.id)
+        return self._pages.to(visit.accept_language).confirm_logout(visit.live.session, request_id=visit.id)
 
     async def do(self, request: web.Request) -> web.StreamResponse:
         """POST: log out."""
@@ -172,7 +172,7 @@ class LogoutPages:
             return self._pages.redirect("/")  # "you are logged out" would not be true
         pools = request.query.getall("pool", ())
         closed = request.query.get("closed", "")
-        return self._pages.receipt(
+        return self._pages.to(visit.accept_language).receipt(
             request_id=visit.id,
             pools=[pool for pool in self._site.pools if pool.name in pools],
             connections=int(closed) if re.fullmatch(r"[0-9]{1,4}", closed) else 0,

@@ -349,7 +349,8 @@ class MfaPages:
         live = visit.live
         # Somebody else's session may be open in this browser: the page of a login shows whose login it is.
         mine = live is not None and live.session.csrf == view.csrf
-        return self._pages.mfa(replace(view, session=live.session if live and mine else None), request_id=visit.id)
+        shown = replace(view, session=live.session if live and mine else None)
+        return self._pages.to(visit.accept_language).mfa(shown, request_id=visit.id)
 
     def _enrol(
         self,

@@ -51,7 +51,12 @@ def fingerprint(secret: str) -> str:
 
 def user_key(identity: Identity) -> str:
     """The stable name of a person, whatever becomes of the username: a hash over issuer and subject."""
-    return hashlib.sha256(f"{identity.issuer}\0{identity.subject}".encode()).hexdigest()[:32]
+    return person_key(identity.issuer, identity.subject)
+
+
+def person_key(issuer: str, subject: str) -> str:
+    """The same, of somebody of whom nothing else is known."""
+    return hashlib.sha256(f"{issuer}\0{subject}".encode()).hexdigest()[:32]
 
 
 @dataclass(frozen=True, slots=True)
