@@ -8,10 +8,11 @@ PYTEST := $(BIN)/python -m pytest
 SOURCES := proxy hub tests
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-quick test-nightly bench bench-quick soak lint format clean clean-all
+.PHONY: help demo image test test-quick test-nightly bench bench-quick soak lint format clean clean-all
 
 help:
 	@echo "make demo          hubs, Keycloak, Redis and the gateway on this machine; Ctrl-C ends all"
+	@echo "make image         the image, by docker, podman or buildah (deploy/image/build says what can be chosen)"
 	@echo "make test          every test, with real parts (ALLOW_MISSING=keycloak,chromium leaves some out)"
 	@echo "make test-quick    what needs no service, without attacks and large transfers; under a minute"
 	@echo "make test-nightly  what takes too long for every change"
@@ -42,6 +43,9 @@ $(VENV)/.bench: pyproject.toml
 
 demo: $(VENV)/.demo
 	@$(BIN)/hubgate demo $(ARGS)
+
+image:
+	@deploy/image/build
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff check $(SOURCES)
