@@ -40,6 +40,8 @@ def for_addresses(public_urls: Sequence[str]) -> dict[str, Any]:
     realm = document()
     client = realm["clients"][0]
     client["redirectUris"] = [f"{url}/_hubgate/callback" for url in public_urls]
+    client["attributes"]["backchannel.logout.url"] = f"{public_urls[0]}/_hubgate/backchannel-logout"
+    client["attributes"]["backchannel.logout.session.required"] = "true"
     client["attributes"]["post.logout.redirect.uris"] = "##".join(f"{url}/*" for url in public_urls)
     return realm
 
