@@ -8,7 +8,7 @@ PYTEST := $(BIN)/python -m pytest
 SOURCES := proxy hub tests
 
 .DEFAULT_GOAL := help
-.PHONY: help demo image test test-quick test-nightly bench bench-quick soak lint format clean clean-all
+.PHONY: help demo gallery image test test-quick test-nightly bench bench-quick soak lint format clean clean-all
 
 help:
 	@echo "make demo          hubs, Keycloak, Redis and the gateway on this machine; Ctrl-C ends all"
@@ -19,6 +19,7 @@ help:
 	@echo "make bench         what a request costs beside nginx, haproxy, Apache, …; a quarter of an hour; writes docs/performance.md"
 	@echo "make bench-quick   the gateway against nginx; in make test, too"
 	@echo "make soak          ten minutes of everything at once (SOAK_SECONDS=…, SOAK_SEED=… for others); in make test-nightly, too"
+	@echo "make gallery       every page with sample facts, to look at (ARGS=\"--shots DIRECTORY\" takes pictures)"
 	@echo "make lint          ruff, mypy, import contracts"
 	@echo "make format        let ruff lay out the code"
 	@echo "make clean         remove what tests and builds left; clean-all: environments and downloads, too"
@@ -46,6 +47,9 @@ demo: $(VENV)/.demo
 
 image:
 	@deploy/image/build
+
+gallery: $(VENV)/.dev
+	@$(BIN)/python -m tests.gallery $(ARGS)
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff check $(SOURCES)

@@ -85,7 +85,10 @@ class Metrics:
     def requests(self, pool: str, upstream: str) -> RequestCount:
         """Where answers are noted. `pool` "": our own pages; `upstream` "": no hub was asked."""
         key = (self._pool(pool), self._upstream(upstream))
-        return self._counts.setdefault(key, RequestCount())
+        count = self._counts.get(key)
+        if count is None:
+            count = self._counts[key] = RequestCount()
+        return count
 
     def settle(self) -> None:
         """Let everybody see what was noted until now: this process by `render`, others by its files."""

@@ -60,6 +60,12 @@ def test_check_config_tells_every_fault(tmp_path: Path, capsys: pytest.CaptureFi
     assert "swordfish" not in err
 
 
+def test_check_config_tries_the_sites_own_pages(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = write_config(tmp_path, more='[portal]\nlanguages = ["fr", "tlh"]')
+    assert main(["check-config", "-c", str(path)]) == Exit.CONFIG
+    assert "there are no messages in 'tlh'; there are de, en, fr" in capsys.readouterr().err
+
+
 def test_serve_starts_nothing_with_faults(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["serve", "-c", str(write_config(tmp_path, workers=0))]) == Exit.CONFIG
     assert "gateway.workers" in capsys.readouterr().err

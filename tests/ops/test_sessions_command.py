@@ -49,7 +49,7 @@ def begun(path: Path, *names: str) -> list[Found]:
                 address="192.0.2.7",
                 user_agent=FIREFOX,
             )
-            await sessions.note(each.session.visited("htc01"), each.key)
+            await sessions.note([(each.key, each.session.visited("htc01"))])
             found.append(each)
         await store.close()
         return found

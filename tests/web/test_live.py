@@ -261,7 +261,7 @@ async def test_a_session_that_goes_idle_has_its_sockets_closed_and_one_used_else
     (await live.find(idle_cookie, HOST)).open.add(idle_socket)
     (await live.find(busy_cookie, HOST)).open.add(busy_socket)
     clock.now += LIMITS.idle
-    await sessions.note(replace(busy.session, last_seen=clock.now), busy.key)  # by another worker, which saw bob
+    await sessions.note([(busy.key, replace(busy.session, last_seen=clock.now))])  # by another worker, which saw bob
     async with live.kept(), asyncio.timeout(5):
         while not idle_socket.closed:
             await asyncio.sleep(0.01)

@@ -167,6 +167,7 @@ async def test_an_outage_is_told_once(caplog: pytest.LogCaptureFixture, monkeypa
 
 
 async def test_the_grace_begins_with_the_outage_and_holds_for_who_was_quiet(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "_CONFIRM_AFTER", 0.0)
     store = Unplugged()
     live, alice = await entered(store, grace=60.0, idle=3600)
     bob = await another(live)
@@ -179,7 +180,6 @@ async def test_the_grace_begins_with_the_outage_and_holds_for_who_was_quiet(monk
         await store.events.join()
         # Rounds of upkeep that ask for somebody else.
         monkeypatch.setattr(module, "_KEEP_UNUSED", 0.0)
-        monkeypatch.setattr(module, "_CONFIRM_AFTER", 0.0)
         bob.open.add(Socket())  # type: ignore[arg-type]  # closes like one
         await rounds(store)
         assert live.cached(alice.cookie, HOST, live._clock() + 55) is alice

@@ -192,7 +192,7 @@ async def test_presence_moves_forward_only(sessions, clock):
     began = clock.now
 
     async def seen(at):
-        await sessions.note(replace(found.session, last_seen=at), found.key)
+        await sessions.note([(found.key, replace(found.session, last_seen=at))])
 
     await seen(began + 100)
     assert (await sessions.find(cookie, HOST)).session.last_seen == began + 100
@@ -205,9 +205,20 @@ async def test_presence_moves_forward_only(sessions, clock):
 
 async def test_where_somebody_has_been_is_kept_whoever_notes_it(sessions):
     cookie, found = await begin(sessions)
-    await sessions.note(found.session.visited("htc01"), found.key)
-    await sessions.note(found.session.visited("hpc01", "s"), found.key)
+    await sessions.note([(found.key, found.session.visited("htc01"))])
+    await sessions.note([(found.key, found.session.visited("hpc01", "s"))])
     assert (await sessions.find(cookie, HOST)).session.hubs == (("htc01", ""), ("hpc01", "s"))
+
+
+async def test_what_several_hosts_know_of_a_session_is_noted_together(sessions, store):
+    cookie, found = await begin(sessions)
+    _, beside = await begin(sessions)
+    await store.put(f"session:{beside.key}", b"\x01????unreadable" + bytes(32), ttl=60)
+    seen = replace(found.session, last_seen=found.session.last_seen + 5)
+    here, there = found.session.visited("htc01"), seen.visited("hpc01", "s")
+    await sessions.note([(found.key, here), (beside.key, seen), (found.key, there)])
+    kept = (await sessions.find(cookie, HOST)).session
+    assert (kept.hubs, kept.last_seen) == ((("htc01", ""), ("hpc01", "s")), seen.last_seen)
 
 
 async def test_a_record_of_an_older_version_is_a_session(sessions, store):

@@ -13,6 +13,7 @@ import secrets
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from importlib.metadata import version
+from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from hubgate.errors import OperatorFault, StoreFault
@@ -119,6 +120,16 @@ def _serve(path: str) -> int:
 
 def _check(path: str) -> int:
     config = _load(path)
+    from hubgate.web.render import Pages  # noqa: PLC0415 - see `_serve`
+
+    try:
+        # A site's own templates and sentences are tried out.
+        Pages(
+            config.site(), config.portal, override=Path(config.gateway.templates) if config.gateway.templates else None
+        )
+    except OperatorFault as fault:
+        print(f"{path}: {fault.message}", file=sys.stderr)
+        return Exit.CONFIG
     print("ok")
     for line in _summary(config):
         print(line)

@@ -13,7 +13,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
 from hubgate.errors import StoreFault
-from hubgate.store.base import Event, Lost, Message, Restored, milliseconds
+from hubgate.store.base import Change, Event, Lost, Message, Restored, milliseconds
 from hubgate.store.inbox import Inbox
 
 MOST_ENTRIES = 200_000
@@ -66,6 +66,9 @@ class MemoryStore:
             return False
         self._write(key, new, expires)
         return True
+
+    async def replace_many(self, changes: Sequence[Change]) -> list[bool]:
+        return [await self.replace(key, old, new, ttl=ttl) for key, old, new, ttl in changes]
 
     async def take(self, key: str) -> bytes | None:
         entry = self._find(key)

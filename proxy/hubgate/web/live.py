@@ -25,7 +25,6 @@ from hubgate.core.balancer import Affinity
 from hubgate.core.session import Limits, Session, SessionState
 from hubgate.errors import StoreFault
 from hubgate.store.base import Message, Restored, Store
-from hubgate.store.codec import UnknownKey
 from hubgate.web.clearance import Clearance
 from hubgate.web.sessions import TOPIC, Found, Sessions, merged, user_key
 
@@ -36,6 +35,7 @@ _CONFIRM_AFTER = 10.0  # seconds after which an entry in use is read again
 _SILENCE = 1.0  # seconds within which a subscription that went silent is known to be lost
 _KEEP_UNUSED = 60.0  # seconds that an entry stays without being asked for
 _BATCH = 200  # records in one MGET: about a millisecond of Redis' time
+_WRITES = 50  # records that are written at once: two milliseconds of the loop's time
 _MOST_COOKIE_FIELDS = 8  # per session: hub cookies differ by path, so a browser has a handful of fields
 _MOST_CLEARANCES = 32  # per session
 _MOST = 50_000  # entries; one is about 4 KiB with its tokens
@@ -65,6 +65,7 @@ class LiveSession:
         "confirmed",
         "cookie",
         "cookie_lines",
+        "due",
         "host",
         "key",
         "noted_hubs",
@@ -84,6 +85,7 @@ class LiveSession:
         self.user_key = user_key(found.session.identity)
         self.confirmed = now
         self.used = now
+        self.due = 0.0  # when it is to be looked at
         self.noted_seen = found.session.last_seen
         self.noted_hubs = found.session.hubs
         self.bound: dict[str, Bound] = {}
@@ -107,7 +109,10 @@ class LiveSession:
 
     def visited(self, hub: str, hub_session: str = "") -> None:
         """The person has been there: for the list of their sessions, and so that its end is the end there, too."""
-        self.session = self.session.visited(hub, hub_session)
+        session = self.session.visited(hub, hub_session)
+        if session is not self.session:
+            self.session = session
+            self.due = 0.0  # the store is to know this soon, whatever becomes of this worker
 
     def bind(self, pool: str, bound: Bound) -> None:
         """This is the person's hub in `pool` from now on."""
@@ -335,6 +340,9 @@ class LiveSessions:
             now = self._clock()
             doubtful, overdue, unused, unwritten = [], [], [], []
             for place, live in tuple(self._by_cookie.items()):
+                if now < live.due:
+                    continue  # to look at twenty thousand each second would stop the loop for 20 ms
+                live.due = min(now + min(_CONFIRM_AFTER, self._note_every), self.believed_until(live))
                 if live.open and now - live.confirmed > self._grace:
                     # The store is away, or was not asked yet because the grace is short: asking tells which.
                     doubtful.append((place, live))
@@ -396,12 +404,12 @@ class LiveSessions:
     async def _note(self, unwritten: Iterable[LiveSession]) -> None:
         """Tell the store, and so the other workers, when people were last seen and where they have been: what can't be
         told now, later."""
+        rest = iter(unwritten)
         try:
-            for live in unwritten:
-                session = live.session
-                with suppress(UnknownKey):  # that one's record is another worker's to write
-                    await self._sessions.note(session, live.key)
-                live.noted_seen, live.noted_hubs = session.last_seen, session.hubs
+            while batch := [(live, live.session) for live in islice(rest, _WRITES)]:
+                await self._sessions.note([(live.key, session) for live, session in batch])
+                for live, session in batch:
+                    live.noted_seen, live.noted_hubs = session.last_seen, session.hubs
         except StoreFault as fault:
             self._unable("presence_unwritten", fault)
 

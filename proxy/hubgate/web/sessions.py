@@ -26,7 +26,7 @@ from hubgate.core.identity import Identity, Proof
 from hubgate.core.keyring import Keyring
 from hubgate.core.session import Limits, Session, SessionState
 from hubgate.errors import StoreFault
-from hubgate.store.base import Store
+from hubgate.store.base import Change, Store
 from hubgate.store.codec import JSON, Sealer, Tampered, UnknownKey
 
 TOPIC = "sessions"
@@ -217,19 +217,24 @@ class Sessions:
 
     # -- what becomes of them
 
-    async def note(self, session: Session, key: str) -> None:
-        """Note that a person was there, and where. Two workers may do so at once: the one that loses tries at its next
-        turn."""
-        found = await self.get(key)
-        if found is None:
-            return
-        noted = merged(found.session, session)
-        if noted != found.session:
-            await self._replace(found, noted)
+    async def note(self, seen: Sequence[tuple[str, Session]]) -> None:
+        """Note that people were there, and where: sessions as this worker knows them, by key. Two workers may do so at
+        once: the one that loses tries at its next turn. A record that can't be read here is another worker's to write.
+        """
+        known: dict[str, Session] = {}
+        for key, session in seen:  # somebody may be on several hosts
+            known[key] = merged(known.get(key, session), session)
+        changes = []
+        for found in await self.get_many(list(known)):
+            if isinstance(found, Found):
+                noted = merged(found.session, known[found.key])
+                if noted != found.session:
+                    changes.append(self._change(found, noted))
+        await self._store.replace_many(changes)
 
-    async def _replace(self, found: Found, session: Session) -> bool:
+    def _change(self, found: Found, session: Session) -> Change:
         new = self._records.seal(found.key, _record(session))
-        return await self._store.replace(_at(found.key), found.sealed, new, ttl=self._ttl(session))
+        return Change(_at(found.key), found.sealed, new, ttl=self._ttl(session))
 
     async def end(self, keys: Sequence[str]) -> Closed:
         """End sessions on every worker, with all that is open in them."""
