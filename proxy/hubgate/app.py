@@ -35,7 +35,9 @@ from hubgate.idp.keycloak import KeycloakAdmin
 from hubgate.metrics import Metrics
 from hubgate.store import open_store
 from hubgate.store.base import Store
+from hubgate.upstream.connection import tls_context
 from hubgate.upstream.http import ConnectionPool, Timeouts
+from hubgate.upstream.hubapi import HubAccess, HubApis
 from hubgate.upstream.outbox import Outbox
 from hubgate.upstream.prober import Prober
 from hubgate.upstream.registry import Registry, UpstreamState
@@ -157,9 +159,18 @@ async def gateway(
             form_origins=[_origin(config.oidc.issuer)],
             own_factor=config.mfa.mode == "gateway",
             account_url=keycloak.account_url(config.oidc.issuer),
+            stop_servers=config.session.stop_servers,
             announcements=config.told(),
         )
-        endings = await stack.enter_async_context(Endings(sessions, forget=live.forget, provider=provider))
+        endings = await stack.enter_async_context(
+            Endings(
+                sessions,
+                forget=live.forget,
+                provider=provider,
+                hubs=await stack.enter_async_context(hub_apis(config)),
+                stop_servers=config.session.stop_servers,
+            )
+        )
         entrance = Entrance(site, sessions=sessions, live=live, endings=endings, audit=audit, metrics=metrics)
         mfa = None
         if config.mfa.mode == "gateway":
@@ -258,6 +269,23 @@ async def _letters(config: Config, mail: Mail, metrics: Metrics) -> AsyncIterato
 
     async with Post(mail_server(mail), on_end=metrics.letter).kept() as post:
         yield letters_of(config, post.send)
+
+
+def hub_apis(config: Config) -> HubApis:
+    """The hubs' administration, as far as we were given a token for it."""
+    tokens = {hub.name: hub.api_token for pool in config.pools for hub in pool.hubs}
+    return HubApis(
+        HubAccess(
+            upstream.name,
+            upstream.url,
+            pool.path,
+            token,
+            tls_context(upstream) if upstream.url.startswith("https:") else None,
+        )
+        for pool in config.site().pools
+        for upstream in pool.upstreams
+        if (token := tokens[upstream.name]) is not None
+    )
 
 
 async def _advise(store: Store, admin: KeycloakAdmin | None, mfa: Mfa) -> None:
