@@ -54,6 +54,7 @@ from hubgate.web.logout import LogoutPages
 from hubgate.web.portal import PortalPages, own_pages
 from hubgate.web.render import Pages
 from hubgate.web.sessions import Sessions
+from hubgate.web.stepup import Freshness
 from hubgate.web.visit import AccessLine
 
 if TYPE_CHECKING:
@@ -161,6 +162,7 @@ async def gateway(
         )
         endings = await stack.enter_async_context(Endings(sessions, forget=live.forget, provider=provider))
         entrance = Entrance(site, sessions=sessions, live=live, endings=endings, audit=audit, metrics=metrics)
+        freshness = Freshness(config.mfa.acr)
         mfa = None
         if config.mfa.mode == "gateway":
             from hubgate.web.mfa import MfaPages, Terms  # noqa: PLC0415 - most sites leave it to the provider
@@ -191,7 +193,8 @@ async def gateway(
                 store=store,
                 keyring=keyring,
                 entrance=entrance,
-                second_step=mfa.begin if mfa else None,
+                second_step=mfa,
+                freshness=freshness,
                 pages=pages,
                 audit=audit,
                 metrics=metrics,
@@ -210,8 +213,17 @@ async def gateway(
             backchannel=BackchannelLogout(
                 provider=provider, sessions=sessions, live=live, endings=endings, store=store, audit=audit
             ),
-            handover=HandoverPages(site, sessions=sessions, store=store, keyring=keyring, pages=pages),
-            account=AccountPages(site, sessions=sessions, endings=endings, pages=pages, audit=audit),
+            handover=HandoverPages(
+                site, sessions=sessions, freshness=freshness, store=store, keyring=keyring, pages=pages
+            ),
+            account=AccountPages(
+                site,
+                sessions=sessions,
+                endings=endings,
+                factor=mfa.state if mfa else None,
+                pages=pages,
+                audit=audit,
+            ),
             mfa=mfa,
             pages=pages,
         )
