@@ -29,7 +29,7 @@ from hubgate.core.session import Session
 from hubgate.core.site import Pool, Site, Upstream
 from hubgate.web.account import Seat, Told
 from hubgate.web.files import STATIC_PATH
-from hubgate.web.mfa_views import AskCode, AskTicket, Codes, Enrol, Manage, Slug, Trouble, View
+from hubgate.web.mfa_views import AskCode, AskTicket, Codes, Enrol, FactorState, Manage, Slug, Trouble, View
 from hubgate.web.problems import PROBLEMS
 from hubgate.web.qr import qr_code
 from hubgate.web.render import Pages, PoolState
@@ -285,14 +285,21 @@ def samples(public_url: str = "https://jupyter.example.org", language: str = "en
     def mfa(view: View, pages: Pages = usual) -> Sample:
         return lambda: pages.mfa(view, request_id=REQUEST)
 
-    def account(pages: Pages, seats: Sequence[Seat], told: Told | None = None, who: Session = ada) -> Sample:
-        return lambda: pages.account(who, seats, told=told, request_id=REQUEST)
+    def account(
+        pages: Pages,
+        seats: Sequence[Seat],
+        told: Told | None = None,
+        who: Session = ada,
+        factor: FactorState | None = None,
+    ) -> Sample:
+        return lambda: pages.account(who, seats, told=told, factor=factor, request_id=REQUEST)
 
     seats = seats_of(ada)
     table: dict[str, Sample] = {
         "account": account(usual, seats),
         "account-ended": account(usual, seats[:2], Told(2, 3)),
         "account-alone": account(site(HTC, own_factor=True), seats[:1], Told(0, 0)),
+        "account-factor": account(site(HTC, own_factor=True), seats[:1], factor=FactorState(NOW - 90 * 86400, 7)),
         "account-stopping": account(site(HTC, stop_servers=True), seats[:2]),
         "receipt-stopped": lambda: site(HTC, stop_servers=True).receipt(request_id=REQUEST, pools=[HTC]),
         "confirm-logout-stopping": lambda: site(HTC, stop_servers=True).confirm_logout(ada, request_id=REQUEST),

@@ -56,6 +56,7 @@ from hubgate.web.logout import LogoutPages
 from hubgate.web.portal import PortalPages, own_pages
 from hubgate.web.render import Pages
 from hubgate.web.sessions import Sessions
+from hubgate.web.stepup import Freshness
 from hubgate.web.visit import AccessLine
 
 if TYPE_CHECKING:
@@ -172,6 +173,7 @@ async def gateway(
             )
         )
         entrance = Entrance(site, sessions=sessions, live=live, endings=endings, audit=audit, metrics=metrics)
+        freshness = Freshness(config.mfa.acr)
         mfa = None
         if config.mfa.mode == "gateway":
             from hubgate.web.mfa import MfaPages, Terms  # noqa: PLC0415 - most sites leave it to the provider
@@ -202,7 +204,8 @@ async def gateway(
                 store=store,
                 keyring=keyring,
                 entrance=entrance,
-                second_step=mfa.begin if mfa else None,
+                second_step=mfa,
+                freshness=freshness,
                 pages=pages,
                 audit=audit,
                 metrics=metrics,
@@ -221,8 +224,17 @@ async def gateway(
             backchannel=BackchannelLogout(
                 provider=provider, sessions=sessions, live=live, endings=endings, store=store, audit=audit
             ),
-            handover=HandoverPages(site, sessions=sessions, store=store, keyring=keyring, pages=pages),
-            account=AccountPages(site, sessions=sessions, endings=endings, pages=pages, audit=audit),
+            handover=HandoverPages(
+                site, sessions=sessions, freshness=freshness, store=store, keyring=keyring, pages=pages
+            ),
+            account=AccountPages(
+                site,
+                sessions=sessions,
+                endings=endings,
+                factor=mfa.state if mfa else None,
+                pages=pages,
+                audit=audit,
+            ),
             mfa=mfa,
             pages=pages,
         )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import datetime
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import pytest
 from cryptography import x509
@@ -265,3 +265,33 @@ class TestMail:
         assert config.mail is not None
         assert config.mail.smtp == "smtp+starttls://[2001:db8::7]:2525"
         assert any("nothing that hubgate would write about" in caution for caution in config.cautions)
+
+
+class TestStepUp:
+    def test_places_and_an_age(self, tmp_path: Path) -> None:
+        raw = sound()
+        raw["pools"][0] |= {"step_up": ["admin", "user/*/lab$"], "step_up_max_age": "5m"}
+        demand = read_in(raw, tmp_path).site().pools[0].step_up
+        assert demand is not None
+        assert (demand.max_age, demand.acr) == (300, "mfa")
+        assert demand.covers("hub/admin")
+        assert read_in(sound(), tmp_path).site().pools[0].step_up is None
+
+    @pytest.mark.parametrize(
+        ("more", "key"),
+        [
+            ({"step_up": ["/hub/admin"]}, "pools[0].step_up[0]"),
+            ({"step_up": ["admin", "a b"]}, "pools[0].step_up[1]"),
+            ({"step_up_max_age": "59s"}, "pools[0].step_up_max_age"),
+        ],
+    )
+    def test_what_cannot_be_demanded(self, more: dict[str, Any], key: str, tmp_path: Path) -> None:
+        raw = sound()
+        raw["pools"][0] |= more
+        assert [fault.key for fault in faults_of(raw, tmp_path)] == [key]
+
+    def test_without_a_second_factor_there_is_nothing_to_show(self, tmp_path: Path) -> None:
+        raw = spoilt(mfa={"mode": "off"})
+        raw["pools"][0] |= {"step_up": ["admin"]}
+        (fault,) = faults_of(raw, tmp_path)
+        assert fault.key == "pools[0].step_up"

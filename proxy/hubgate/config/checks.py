@@ -121,6 +121,14 @@ def _second_factor(config: Config) -> Iterator[Fault]:
         yield _fault(("mfa", "acr"), mfa.acr, 'an acr or an amr that proves the second factor; or mode = "off"')
 
 
+def _step_ups(config: Config) -> Iterator[Fault]:
+    if config.mfa.mode == "off":
+        for location, pool in _pools(config):
+            with suppress(Unknown):
+                if pool.step_up:
+                    yield _fault((*location, "step_up"), list(pool.step_up), 'nothing: mfa.mode is "off"')
+
+
 def _mail(config: Config) -> Iterator[Fault]:
     mail = config.mail
     if mail is None:
@@ -280,6 +288,7 @@ _CHECKS: tuple[Check, ...] = (
     _provider,
     _other_authorities,
     _second_factor,
+    _step_ups,
     _mail,
     _limits,
     _identity_header,

@@ -40,6 +40,7 @@ from hubgate.config.values import (
     OptionalUrl,
     Origin,
     Pattern,
+    Place,
     PoolPath,
     SigningKey,
     Sink,
@@ -52,6 +53,7 @@ from hubgate.config.values import (
 )
 from hubgate.core.announcement import Announcement as SiteAnnouncement
 from hubgate.core.announcement import Level
+from hubgate.core.freshness import Demand
 from hubgate.core.identity import DEFAULT_PATTERN, Admission, UsernamePolicy
 from hubgate.core.session import Limits as SessionLimits
 from hubgate.core.site import Disclose, Site
@@ -337,6 +339,12 @@ class Pool(Table):
     disclose: Literal["hub", "login", "all"] = _key(
         'which paths learn who the user is: "hub", "login", or "all" for backends that are no hubs (said loudly)', "hub"
     )
+    step_up: tuple[Place, ...] = _key(
+        'where a second factor must have been shown lately: "start" (servers), "admin", "tokens", "share", "all", or '
+        'paths below the pool\'s, as "user/*/lab" (with all below; "*" is one segment, "$" at the end: nothing below)',
+        [],
+    )
+    step_up_max_age: Annotated[Duration, Field(ge=60)] = _key("how lately, a minute or more", "15m")
     help: Text = _key("what somebody without access can do", "", example="Ask your group leader for an allocation.")
     hubs: tuple[Hub, ...] = Field(min_length=1, description="its hubs")
 
@@ -437,4 +445,5 @@ class Config(Table):
             host=self.pool_host(pool),
             groups=pool.groups,
             disclose=Disclose(pool.disclose),
+            step_up=Demand(pool.step_up, pool.step_up_max_age, self.mfa.acr) if pool.step_up else None,
         )

@@ -21,6 +21,7 @@ from pydantic import AfterValidator, BeforeValidator, Field, PlainValidator, Val
 from hubgate.config.faults import Refusal
 from hubgate.config.secret import Secret, resolved, surroundings, why_not
 from hubgate.core.colour import is_colour
+from hubgate.core.freshness import ACTIONS, is_place
 
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
@@ -122,6 +123,18 @@ PoolPath = Annotated[
         'a path that starts and ends with "/", such as "/htc/" (the base_url of its hubs)',
     ),
 ]
+
+
+def _place(value: str) -> str:
+    if not is_place(value):
+        raise Refusal(
+            f'{", ".join(ACTIONS)}, or a path below the pool\'s, without a slash in front, as "hub/spawn", "user/*/lab"'
+        )
+    return value
+
+
+Place = Annotated[str, AfterValidator(_place)]
+"""Where a fresh second factor can be demanded."""
 
 
 def _pattern(value: str) -> str:

@@ -51,7 +51,8 @@ _ID_TOKEN_TYPES = frozenset({"jwt", "application/jwt", "id", "id_token"})
 @dataclass(frozen=True, slots=True)
 class LoginAttempt:
     """One login that was begun: what the callback will be compared with. `browser`: a hash of the cookie that binds it
-    to one browser; `begun`: seconds since the epoch; `tries`: how many attempts came before, without a person's doing.
+    to one browser; `begun`: seconds since the epoch; `tries`: how many attempts came before, without a person's doing;
+    `max_age`: seconds that the proof may be old, None where the provider's session is good enough.
     """
 
     state: str = field(repr=False)
@@ -62,6 +63,7 @@ class LoginAttempt:
     browser: str = field(repr=False)
     begun: int
     tries: int = 0
+    max_age: int | None = None
 
     def as_record(self) -> dict[str, Any]:
         """As JSON for the store; `from_record` reads it."""

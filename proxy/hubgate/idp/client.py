@@ -141,8 +141,10 @@ class OIDCClient:
         browser: str,
         tries: int = 0,
         prompt: str | None = None,
+        max_age: int | None = None,
     ) -> tuple[str, LoginAttempt]:
-        """Where to send the browser, and what to remember until it comes back. `prompt`: instead of the configured one.
+        """Where to send the browser, and what to remember until it comes back. `prompt`: instead of the configured one;
+        `max_age`: seconds that the proof may be old (OpenID Connect Core 1.0, 3.1.2.1).
 
         Raises ProviderFault `provider_unavailable` or `provider_error` when the provider can't be used now.
         """
@@ -156,6 +158,7 @@ class OIDCClient:
             browser=browser,
             begun=int(self._clock()),
             tries=tries,
+            max_age=max_age,
         )
         asked = _authorization_request(
             metadata.authorization,
@@ -166,6 +169,7 @@ class OIDCClient:
             acr_values=self._acr,
             prompt=prompt or self._oidc.prompt or None,
             kc_idp_hint=self._oidc.idp_hint or None,
+            max_age=None if max_age is None else str(max_age),
         )
         challenge = create_s256_code_challenge(attempt.verifier)
         return f"{asked}&state={attempt.state}&nonce={attempt.nonce}&code_challenge={challenge}", attempt
@@ -190,7 +194,7 @@ class OIDCClient:
                 "login_restart", "the provider didn't accept the code", evidence={"error": "invalid_grant"}
             )
         tokens = self._tokens(reply)
-        expect = self._expect(nonce=attempt.nonce, acr=self._acr, amr=self._amr)
+        expect = self._expect(nonce=attempt.nonce, acr=self._acr, amr=self._amr, max_age=attempt.max_age)
         claims, proof = await self._checked(tokens, expect)
         sid = claims.get("sid")
         return Login(claims=claims, proof=proof, tokens=tokens, provider_sid=sid if isinstance(sid, str) else "")
@@ -284,7 +288,9 @@ class OIDCClient:
                 log.info("provider_available", extra={"issuer": self._oidc.issuer})
                 return
 
-    def _expect(self, *, nonce: str | None, acr: str | None = None, amr: tuple[str, ...] = ()) -> Expectations:
+    def _expect(
+        self, *, nonce: str | None, acr: str | None = None, amr: tuple[str, ...] = (), max_age: int | None = None
+    ) -> Expectations:
         return Expectations(
             issuer=self._oidc.issuer,
             client_id=self._oidc.client_id,
@@ -292,6 +298,7 @@ class OIDCClient:
             skew=int(self._oidc.clock_skew),
             acr=acr,
             amr=amr,
+            max_age=max_age,
         )
 
     async def _checked(self, tokens: TokenSet, expect: Expectations) -> tuple[dict[str, Any], Proof]:

@@ -8,12 +8,15 @@ which they look at the page ends by Log Out, as everywhere.
 from __future__ import annotations
 
 import re
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, TypeAlias
 
 from aiohttp import web
 
 from hubgate.audit import Audit
 from hubgate.core.browsers import browser_and_system
+from hubgate.core.identity import Identity
 from hubgate.core.session import Session
 from hubgate.core.site import Pool, Site
 from hubgate.errors import ClientFault
@@ -23,6 +26,11 @@ from hubgate.web.live import LiveSession
 from hubgate.web.render import ACCOUNT_PATH, Pages, login_url
 from hubgate.web.sessions import Found, Sessions
 from hubgate.web.visit import Visit, visit_of
+
+if TYPE_CHECKING:  # most sites leave the second factor to the provider
+    from hubgate.web.mfa_views import FactorState
+
+FactorOf: TypeAlias = "Callable[[Identity], Awaitable[FactorState | None]]"
 
 OTHERS = "others"
 """What the form says instead of one session's handle."""
@@ -65,12 +73,22 @@ def examples(session: Session, site: Site) -> tuple[Seat, ...]:
 
 
 class AccountPages:
-    """GET and POST of `ACCOUNT_PATH` on the portal's host."""
+    """GET and POST of `ACCOUNT_PATH` on the portal's host. `factor`: None where second factors are the provider's."""
 
-    def __init__(self, site: Site, *, sessions: Sessions, endings: Endings, pages: Pages, audit: Audit) -> None:
+    def __init__(
+        self,
+        site: Site,
+        *,
+        sessions: Sessions,
+        endings: Endings,
+        factor: FactorOf | None,
+        pages: Pages,
+        audit: Audit,
+    ) -> None:
         self._site = site
         self._sessions = sessions
         self._endings = endings
+        self._factor = factor
         self._pages = pages
         self._audit = audit
 
@@ -84,7 +102,9 @@ class AccountPages:
         seats = [seat(visit.live.session, self._site, here=True)]
         seats += [seat(found.session, self._site) for found in reversed(await self._others(visit.live))]
         pages = self._pages.to(visit.accept_language)
-        return pages.account(visit.live.session, seats, told=_told(request), request_id=visit.id)
+        session = visit.live.session
+        factor = await self._factor(session.identity) if self._factor else None
+        return pages.account(session, seats, told=_told(request), factor=factor, request_id=visit.id)
 
     async def do(self, request: web.Request) -> web.StreamResponse:
         """POST `end`: a session's handle, or `OTHERS`."""

@@ -16,6 +16,7 @@ from aiohttp import web
 from hubgate.audit import Audit
 from hubgate.core.cookies import set_cookie
 from hubgate.core.identity import Identity, Proof
+from hubgate.core.session import Session
 from hubgate.core.site import Site
 from hubgate.metrics import Metrics
 from hubgate.web.endings import Endings
@@ -68,8 +69,19 @@ class Entrance:
         self._audit = audit
         self._metrics = metrics
 
-    async def enter(self, request: web.Request, visit: Visit, arrival: Arrival, response: web.Response) -> web.Response:
-        """Begin a session, and let `response` bring its cookie to the browser. Raises StoreFault: there is none."""
+    async def enter(
+        self,
+        request: web.Request,
+        visit: Visit,
+        arrival: Arrival,
+        response: web.Response,
+        *,
+        renews: Session | None = None,
+    ) -> web.Response:
+        """Begin a session, and let `response` bring its cookie to the browser. Raises StoreFault: there is none.
+
+        `renews`: the session that goes on with a new proof; its limits hold.
+        """
         identity, proof = arrival.identity, arrival.proof
         before = visit.live
         cookie, found = await self._sessions.create(
@@ -80,6 +92,7 @@ class Entrance:
             refresh_token=arrival.refresh_token,
             address=visit.address,
             user_agent=request.headers.get("User-Agent", ""),
+            renews=renews,
         )
         if before is not None:
             # The old id ends with every login (session fixation), and a switch ends all that was the other's.
@@ -101,9 +114,10 @@ class Entrance:
                 )
         visit.live = self._live.adopt(cookie, visit.host, found)
         response.headers.add("Set-Cookie", set_cookie(self._site.cookie, cookie, secure=self._site.secure))
-        self._metrics.login("ok")
+        if renews is None:
+            self._metrics.login("ok")
         self._audit.event(
-            "login",
+            "login" if renews is None else "step_up",
             "ok",
             user=identity.username,
             client=visit.address,

@@ -160,11 +160,6 @@ class PlainClient(ClientEnd):
 
     http10 = False
 
-    @property
-    def keep_alive(self) -> bool:
-        """Plain requests want it."""
-        return not self.protocol.retiring
-
     def ready_body(self) -> bytes | None:
         """There is none."""
         return b""

@@ -8,17 +8,18 @@ anything but a navigation.
 from __future__ import annotations
 
 import logging
+import math
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from ipaddress import IPv4Network, IPv6Network
-from typing import assert_never
+from typing import Any, assert_never
 
 from aiohttp import web
 
 from hubgate.audit import Audit
-from hubgate.core.access import Challenge, Deny, Forward, Kind, decide, kind_of, origin_allowed
+from hubgate.core.access import Challenge, Deny, Forward, Kind, StepUp, decide, kind_of, origin_allowed
 from hubgate.core.balancer import Unavailable
 from hubgate.core.cookies import HubCookieTags, RequestCookies, hub_session, parse_cookies, set_cookie
 from hubgate.core.headers import HeaderRules, client_address, forwarded_lines
@@ -130,13 +131,18 @@ class Gateway:
                 visit.session_cookie, visit.host
             )
 
-    def _admitted(self, visit: Visit, pool: Pool, origins: Sequence[str]) -> LiveSession | web.Response:
+    def _admitted(self, visit: Visit, route: PoolRoute, origins: Sequence[str]) -> LiveSession | web.Response:
         """The session under which this request may go on, or the way to one."""
-        match decide(pool, visit.session, visit.kind, limits=self.limits, now=self.clock()):
+        match decide(route.pool, visit.session, visit.kind, limits=self.limits, now=self.clock(), demand=route.demand):
             case Challenge(kind=Kind.NAVIGATION):
                 return self.pages.redirect(login_url(visit.raw), status=302)
             case Challenge():
                 raise ClientFault("session_required", status=401)
+            case StepUp(kind=Kind.NAVIGATION, demand=demand):
+                return self.pages.redirect(login_url(visit.raw, max_age=f"{demand.max_age:.0f}"), status=302)
+            case StepUp(demand=demand):
+                wish = {"max_age": f"{demand.max_age:.0f}", "acr_values": demand.acr}
+                raise ClientFault("fresh_factor_required", status=401, evidence={k: v for k, v in wish.items() if v})
             case Deny(code=code):
                 self._audited("access", "denied", visit, code=code)
                 raise ClientFault(code, status=403)
@@ -160,7 +166,7 @@ class Gateway:
         framing = request_framing(request)
         cookies = parse_cookies(headers.cookie, self.site.cookie)
         await self._recognise(visit, cookies)
-        live = self._admitted(visit, pool, request.headers.getall("Origin", ()))
+        live = self._admitted(visit, route, request.headers.getall("Origin", ()))
         if isinstance(live, web.Response):
             self._account(visit, request, _answer(live))
             return live
@@ -248,7 +254,7 @@ class Gateway:
             ),
             rewrite=partial(self._rewritten, live, route.zone, self._sticky(visit, route.pool, bound)),
             count=self.metrics.requests(route.pool.name, visit.upstream),
-            until=min(renew_at, self.live.believed_until(live)),
+            until=min(renew_at, self.live.believed_until(live), _met_until(route, live)),
         )
         # Since this request was judged, it waited: only what still holds is kept for others.
         still = live.bound.get(route.pool.name) is bound and route.pool.admits(live.session.identity.groups)
@@ -321,7 +327,8 @@ class Gateway:
             log.warning(
                 "request_refused", extra={"request_id": visit.id, "fault": str(fault), "upstream": visit.upstream}
             )
-        pages, login = self._pages_for(request), login_url(visit.retry_url or "/")
+        wish = fault.evidence if fault.code == "fresh_factor_required" else {}
+        pages, login = self._pages_for(request), login_url(visit.retry_url or "/", max_age=wish.get("max_age", ""))
         for_a_person = "text/html" in request.headers.get("Accept", "") and not visit.scripted
         if visit.kind is Kind.NAVIGATION or for_a_person:
             response = pages.problem(
@@ -335,10 +342,13 @@ class Gateway:
                 hub=visit.upstream,
                 session=visit.session,
             )
-        elif fault.status == 401:
-            response = pages.problem_json(code, 401, visit.id, login_url=self.site.origin(visit.host) + login)
         else:
-            response = pages.problem_json(code, fault.status, visit.id, retry_after=fault.retry_after)
+            members: dict[str, Any] = {}
+            if fault.status == 401:
+                members = {"login_url": self.site.origin(visit.host) + login, **wish}
+            response = pages.problem_json(code, fault.status, visit.id, retry_after=fault.retry_after, **members)
+        if wish:
+            response.headers["WWW-Authenticate"] = _challenge(wish)
         self._account(visit, request, _answer(response))
         return response
 
@@ -372,6 +382,18 @@ class Gateway:
                 duration=duration,
                 request_id=visit.id,
             )
+
+
+def _met_until(route: PoolRoute, live: LiveSession) -> float:
+    """Until when this session's proof is good enough for the place."""
+    return math.inf if route.demand is None else route.demand.met_until(live.session.proof)
+
+
+def _challenge(wish: Mapping[str, str]) -> str:
+    """What a program is told that has to come with a better proof (RFC 9470, 3)."""
+    described = {"error": "insufficient_user_authentication", **wish}
+    escaped = {name: value.replace("\\", "\\\\").replace('"', '\\"') for name, value in described.items()}
+    return "Bearer " + ", ".join(f'{name}="{value}"' for name, value in escaped.items())
 
 
 def _cookie_field(request: web.Request) -> bytes | None:

@@ -15,6 +15,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal
+from urllib.parse import urlencode
 
 from aiohttp import web
 
@@ -22,6 +23,7 @@ from hubgate.audit import Audit
 from hubgate.core import totp
 from hubgate.core.identity import Identity, Proof
 from hubgate.core.keyring import Keyring
+from hubgate.core.oidc import safe_next
 from hubgate.core.site import Site
 from hubgate.errors import ClientFault
 from hubgate.store.base import Store
@@ -31,7 +33,7 @@ from hubgate.web.entrance import Arrival, Entrance
 from hubgate.web.factors import Enrolment, Factors
 from hubgate.web.forms import own_form
 from hubgate.web.live import LiveSession
-from hubgate.web.mfa_views import AskCode, AskTicket, Codes, Enrol, Manage, Trouble, View
+from hubgate.web.mfa_views import AskCode, AskTicket, Codes, Enrol, FactorState, Manage, Trouble, View
 from hubgate.web.pending import LIFETIME, Pending, Pendings, Setup
 from hubgate.web.qr import qr_code
 from hubgate.web.render import MFA_PATH, Pages, login_url
@@ -85,14 +87,23 @@ class MfaPages:
         self._letters = letters
         self._clock = clock
 
-    async def begin(self, visit: Visit, arrival: Arrival) -> web.Response:
+    async def begin(self, arrival: Arrival) -> web.Response:
         """Take over somebody whom the provider let through (`login.SecondStep`)."""
         response = self._pages.redirect(MFA_PATH)
         response.headers.add("Set-Cookie", await self._pendings.begin(arrival))
         return response
 
+    def again(self, after: str) -> web.Response:
+        """Ask somebody who is logged in for another code (`login.SecondStep`)."""
+        return self._pages.redirect(f"{MFA_PATH}?{urlencode({'next': after})}")
+
+    async def state(self, who: Identity) -> FactorState | None:
+        """What the account page says about it; None: there is none."""
+        enrolment = await self._factors.of(who)
+        return None if enrolment is None else FactorState(enrolment.since, len(enrolment.recovery))
+
     async def show(self, request: web.Request) -> web.StreamResponse:
-        """GET: what is asked for now; with a session, what can be changed."""
+        """GET: what is asked for now; with a session what can be changed, or with `next` a code on the way there."""
         visit = visit_of(request)
         if visit.scripted:
             raise ClientFault("csrf_failed", "the second factor is not for scripts", status=403)
@@ -100,6 +111,8 @@ class MfaPages:
         if pending is not None:
             return await self._ask(visit, pending)
         if visit.live is not None:
+            if "next" in request.query:
+                return await self._ask_again(visit, visit.live, request.query["next"])
             return await self._manage(visit, visit.live)
         if self._pendings.expected(visit):
             raise ClientFault("login_expired", "no login waits for a second factor")
@@ -225,9 +238,7 @@ class MfaPages:
         if not await self._pendings.take(pending):
             raise ClientFault("login_expired", "this login was finished by another request")
         arrival = pending.arrival
-        # RFC 8176 has no word for the password if the provider says none.
-        methods = tuple(dict.fromkeys((*(arrival.proof.amr or ("pwd",)), *factors)))
-        proof = Proof(self._terms.acr, methods, int(self._clock()))
+        proof = self._proof(arrival.proof, factors)
         response = response or self._pages.redirect(arrival.next)
         await self._entrance.enter(request, visit, replace(arrival, proof=proof), response)
         response.headers.add("Set-Cookie", self._pendings.forgotten)
@@ -235,7 +246,39 @@ class MfaPages:
             response.headers.add("Set-Cookie", known)
         return response
 
+    def _proof(self, before: Proof, factors: tuple[str, ...]) -> Proof:
+        """What is proved now, after what was proved before."""
+        # RFC 8176 has no word for the password if the provider says none.
+        methods = tuple(dict.fromkeys((*(before.amr or ("pwd",)), *factors)))
+        return Proof(self._terms.acr, methods, int(self._clock()))
+
     # -- with a session
+
+    async def _ask_again(
+        self, visit: Visit, live: LiveSession, after: str, trouble: Trouble | None = None
+    ) -> web.Response:
+        session, who = live.session, live.session.identity
+        if await self._factors.of(who) is None:
+            return await self._manage(visit, live)
+        onward = safe_next(after, own_hosts=(visit.host,))
+        return self._shown(visit, AskCode(csrf=session.csrf, who=who, trouble=trouble, onward=onward))
+
+    async def _shown_again(
+        self, request: web.Request, visit: Visit, live: LiveSession, after: str, typed: str
+    ) -> web.Response:
+        session = live.session
+        if (trouble := await self._tried(visit, session.identity, typed)) is not None:
+            return await self._ask_again(visit, live, after, trouble)
+        arrival = Arrival(
+            session.identity,
+            self._proof(session.proof, ("otp",)),
+            safe_next(after, own_hosts=(visit.host,)),
+            provider_sid=session.provider_sid,
+            id_token=session.id_token,
+            refresh_token=session.refresh_token,
+        )
+        response = self._pages.redirect(arrival.next)
+        return await self._entrance.enter(request, visit, arrival, response, renews=session)
 
     async def _manage(self, visit: Visit, live: LiveSession, trouble: Trouble | None = None) -> web.Response:
         session, who = live.session, live.session.identity
@@ -261,6 +304,8 @@ class MfaPages:
         if enrolment is None:
             return self._pages.redirect(MFA_PATH)  # reset meanwhile: the page says so
         typed, step = form.get("code", ""), form.get("step")
+        if step == "again":
+            return await self._shown_again(request, visit, live, form.get("next", ""), typed)
         if step == "confirm":
             setup = await self._begun(live, enrolment)
             if setup is not None:

@@ -38,7 +38,7 @@ from hubgate.web.words import load_words
 
 if TYPE_CHECKING:  # most sites leave the second factor to the provider
     from hubgate.web.account import Seat, Told
-    from hubgate.web.mfa_views import View
+    from hubgate.web.mfa_views import FactorState, View
 
 LOGIN_PATH = OWN_PREFIX + "login"
 LOGOUT_PATH = OWN_PREFIX + "logout"
@@ -54,9 +54,13 @@ CSRF_FIELD = "csrf"
 PoolState = Literal["up", "degraded", "down"]
 
 
-def login_url(after: str) -> str:
-    """Where somebody logs in, to be sent to `after` (path, query, fragment) then."""
-    return f"{LOGIN_PATH}?next={quote(after, safe='')}"
+def login_url(after: str, *, max_age: str = "") -> str:
+    """Where somebody logs in, to be sent to `after` (path, query, fragment) then.
+
+    `max_age`: seconds that their proof may be old, in digits; "": a session is enough.
+    """
+    wish = f"&max_age={quote(max_age, safe='')}" if max_age else ""
+    return f"{LOGIN_PATH}?next={quote(after, safe='')}{wish}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -338,15 +342,22 @@ class Pages:
         return self._page("continue.html", status=status, request_id=request_id, session=None, script=True, url=url)
 
     def account(
-        self, session: Session, seats: Sequence[Seat], *, told: Told | None = None, request_id: str
+        self,
+        session: Session,
+        seats: Sequence[Seat],
+        *,
+        told: Told | None = None,
+        factor: FactorState | None = None,
+        request_id: str,
     ) -> web.Response:
-        """Somebody's own sessions, with what they have just ended (`told`)."""
+        """Somebody's own sessions, with what they have just ended (`told`), and their second factor if it is ours."""
         return self._page(
             "account.html",
             request_id=request_id,
             session=session,
             seats=seats,
             told=told,
+            factor=factor,
             time=self._time,
             titles=lambda pools: [pool.title or pool.name for pool in pools],
         )
@@ -398,6 +409,7 @@ class Pages:
         self.problem("internal", status=500, request_id="", session=nobody)
         self.confirm_logout(nobody, request_id="")
         self.account(nobody, account.examples(nobody, self._site), told=account.Told(1, 1), request_id="")
+        self.account(nobody, (), factor=mfa_views.FactorState(0.0, 1), request_id="")
         self.receipt(request_id="", pools=self._site.pools, connections=1, provider_ended=False, provider_url="/")
         self.continue_login(LOGIN_PATH, request_id="")
         for view in mfa_views.examples(nobody):

@@ -100,8 +100,12 @@ class Sessions:
         refresh_token: str,
         address: str,
         user_agent: str,
+        renews: Session | None = None,
     ) -> tuple[str, Found]:
-        """Begin a session. Answers the cookie's value, which exists nowhere else, and the session."""
+        """Begin a session. Answers the cookie's value, which exists nowhere else, and the session.
+
+        `renews`: the one that it goes on from; that one's limits hold.
+        """
         cookie = secrets.token_urlsafe(32)
         key = fingerprint(cookie)
         now = self._clock()
@@ -109,7 +113,7 @@ class Sessions:
             handle=key[:16],
             identity=identity,
             proof=proof,
-            created=now,
+            created=now if renews is None else renews.created,
             last_seen=now,
             csrf=secrets.token_urlsafe(32),
             provider_sid=provider_sid,
@@ -117,6 +121,7 @@ class Sessions:
             refresh_token=refresh_token,
             address=address,
             user_agent=user_agent[:256],
+            hubs=() if renews is None else renews.hubs,
         )
         sealed = self._records.seal(key, _record(session))
         sets = [_of(user_key(identity), int(now) // _DAY), _begun(int(now) // _HOUR)]

@@ -176,6 +176,11 @@ class ClientEnd:
         """Whether the client's socket is full."""
         return self.protocol.writing_paused
 
+    @property
+    def keep_alive(self) -> bool:
+        """Whether we can keep the connection; a plain request's client wants it."""
+        return not self.protocol.retiring
+
     def write(self, data: bytes) -> None:
         """Send, buffering; silently nothing once the client is gone."""
         transport = self.protocol.transport
@@ -229,7 +234,7 @@ class ClientConnection(ClientEnd):
     @property
     def keep_alive(self) -> bool:
         """Whether the client wants the connection kept, and we can keep it."""
-        return not self._request._message.should_close and not self.protocol.retiring
+        return super().keep_alive and not self._request._message.should_close
 
     def abort(self) -> None:
         """Reset the client's connection."""
