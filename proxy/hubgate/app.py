@@ -28,6 +28,7 @@ from hubgate.core.health import Condition, Health
 from hubgate.core.keyring import Keyring
 from hubgate.core.plain import PlainRequests
 from hubgate.core.routing import Router
+from hubgate.core.site import Site
 from hubgate.errors import HubgateFault
 from hubgate.idp import keycloak
 from hubgate.idp.client import OIDCClient
@@ -55,6 +56,7 @@ from hubgate.web.login import Entry, LoginPages
 from hubgate.web.logout import LogoutPages
 from hubgate.web.portal import PortalPages, own_pages
 from hubgate.web.render import Pages
+from hubgate.web.renewals import Renewals
 from hubgate.web.sessions import Sessions
 from hubgate.web.stepup import Freshness
 from hubgate.web.visit import AccessLine
@@ -116,7 +118,12 @@ async def gateway(
 
         sessions = Sessions(store, keyring, limits, host=site.host)
         live = LiveSessions(
-            sessions, store, limits, outage_grace=config.store.outage_grace, on_size=metrics.sessions_cached
+            sessions,
+            store,
+            limits,
+            outage_grace=config.store.outage_grace,
+            on_size=metrics.sessions_cached,
+            admits=_admits(site),
         )
         told = _condition_logged(metrics)
 
@@ -172,6 +179,11 @@ async def gateway(
                 stop_servers=config.session.stop_servers,
             )
         )
+        entry = Entry(config.usernames(), config.oidc.groups_claim, config.admission())
+        renewals = await stack.enter_async_context(
+            Renewals(sessions=sessions, store=store, provider=provider, endings=endings, judge=entry.judge, audit=audit)
+        )
+        live.on_due = renewals.begin
         entrance = Entrance(site, sessions=sessions, live=live, endings=endings, audit=audit, metrics=metrics)
         freshness = Freshness(config.mfa.acr)
         mfa = None
@@ -200,7 +212,7 @@ async def gateway(
                 site,
                 provider=provider,
                 admin=admin,
-                entry=Entry(config.usernames(), config.oidc.groups_claim, config.admission()),
+                entry=entry,
                 store=store,
                 keyring=keyring,
                 entrance=entrance,
@@ -281,6 +293,11 @@ async def _letters(config: Config, mail: Mail, metrics: Metrics) -> AsyncIterato
 
     async with Post(mail_server(mail), on_end=metrics.letter).kept() as post:
         yield letters_of(config, post.send)
+
+
+def _admits(site: Site) -> Callable[[str, tuple[str, ...]], bool]:
+    pools = {pool.name: pool for pool in site.pools}
+    return lambda pool, groups: pools[pool].admits(groups)
 
 
 def hub_apis(config: Config) -> HubApis:

@@ -22,7 +22,7 @@ from yarl import URL
 from hubgate.config import Secret
 from hubgate.errors import UpstreamFault
 
-_TIMEOUT = 5.0  # seconds for one call
+_TIMEOUT = 20.0  # seconds for one call: a hub answers when a server has stopped, which takes it ten
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,18 +65,20 @@ class HubApis:
         if session is not None:
             await session.close()
 
-    async def end_session(self, hub: str, username: str, hub_session: str | None) -> int:
-        """Revoke the tokens that hang on a session of the hub's; None: on any. How many there were."""
+    async def end_session(self, hub: str, username: str, hub_session: str) -> None:
+        """Revoke the tokens that hang on one session of the hub's. JupyterHub's own API can't: with one token it ends
+        all of that person's at the same server. So hubgate-hub is asked; a hub without it leaves them for the last.
+        """
+        user, mark = quote(username, safe=""), quote(hub_session, safe="")
+        await self._ask(hub, "DELETE", f"hubgate/users/{user}/sessions/{mark}")
+
+    async def end_sessions(self, hub: str, username: str) -> None:
+        """Revoke all tokens that hang on any browser's session."""
         user = f"users/{quote(username, safe='')}"
         found = await self._ask(hub, "GET", f"{user}/tokens")
-        tokens = found.get("api_tokens", ()) if isinstance(found, dict) else ()
-        ended = 0
-        for token in tokens:
-            mark = token.get("session_id")
-            if mark and hub_session in {None, mark}:
+        for token in found.get("api_tokens", ()) if isinstance(found, dict) else ():
+            if token.get("session_id"):
                 await self._ask(hub, "DELETE", f"{user}/tokens/{quote(str(token['id']), safe='')}")
-                ended += 1
-        return ended
 
     async def stop_servers(self, hub: str, username: str) -> int:
         """Have all servers of a user stopped. How many there were."""

@@ -144,8 +144,10 @@ class Endings:
             return False
         for hub, hub_session in self._been(session):
             try:
-                if last or hub_session:
-                    await self._hubs.end_session(hub, username, None if last else hub_session)
+                if last:
+                    await self._hubs.end_sessions(hub, username)
+                elif hub_session:
+                    await self._hubs.end_session(hub, username, hub_session)
                 if last and self._stop_servers:
                     await self._hubs.stop_servers(hub, username)
             except UpstreamFault as fault:
