@@ -12,6 +12,7 @@ SOURCES := proxy hub tests
 
 help:
 	@echo "make demo          hubs, Keycloak, Redis and the gateway on this machine; Ctrl-C ends all"
+	@echo "                   (MFA=gateway: hubgate asks for the code, not Keycloak; PORT=…; FRESH=1 forgets earlier runs)"
 	@echo "make test          every test, with real parts (ALLOW_MISSING=keycloak,chromium leaves some out)"
 	@echo "make test-quick    what needs no service, without attacks and large transfers; under a minute"
 	@echo "make test-nightly  what takes too long for every change"
@@ -22,12 +23,22 @@ help:
 	@echo "make format        let ruff lay out the code"
 	@echo "make clean         remove what tests and builds left; clean-all: environments and downloads, too"
 
-# An environment is made once, and again when pyproject.toml changes.
+# An environment is made once, and again when pyproject.toml changes. uv does in seconds what takes pip a minute; pip
+# brings it, and takes its place where it can't be had.
 define install
-	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "hubgate needs Python 3.11 or newer: make PYTHON=python3.11 …")'
-	@echo "  $(VENV)        installing hubgate and $(1) …"
-	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[$(1)]'
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "hubgate needs Python 3.11 or newer, and \
+	$(PYTHON) is %d.%d: make PYTHON=python3.12 $@" % sys.version_info[:2])' || \
+		{ command -v $(PYTHON) >/dev/null || echo "no $(PYTHON) here: make PYTHON=/path/to/python3.11"; exit 1; } >&2
+	@echo "  $(VENV)        installing hubgate[$(1)] …"
+	@test -x $(BIN)/uv || { \
+		$(PYTHON) -m venv --without-pip $(VENV) && \
+		$(PYTHON) -m pip --python $(BIN)/python install --quiet --disable-pip-version-check uv; } 2>/dev/null || \
+		$(PYTHON) -m venv --clear $(VENV)
+	@$(BIN)/uv pip install --quiet --python $(BIN)/python pip --editable '.[$(1)]' 2>/dev/null || \
+		$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[$(1)]' || { \
+		echo "hubgate could not be installed into $(VENV): is there a way to the network, and room on the disk?"; \
+		echo "A mirror or a proxy: PIP_INDEX_URL, HTTPS_PROXY. What was fetched is kept; make again goes on."; \
+		exit 1; } >&2
 	@touch $@
 endef
 
@@ -41,7 +52,7 @@ $(VENV)/.bench: pyproject.toml
 	$(call install,bench)
 
 demo: $(VENV)/.demo
-	@$(BIN)/hubgate demo $(ARGS)
+	@$(BIN)/hubgate demo $(if $(MFA),--mfa $(MFA)) $(if $(PORT),--port $(PORT)) $(if $(FRESH),--fresh) $(ARGS)
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff check $(SOURCES)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import Any
 
 Settings = dict[str, Any]
@@ -22,6 +23,7 @@ def gateway(
     issuer: str,
     client: tuple[str, str],
     pools: Sequence[Settings],
+    mfa: Mapping[str, Any] = MappingProxyType({"mode": "keycloak", "acr": "mfa"}),
 ) -> Settings:
     """The least that a gateway needs to know."""
     client_id, client_secret = client
@@ -35,7 +37,7 @@ def gateway(
         },
         "store": {"url": store_url},
         "oidc": {"issuer": issuer, "client_id": client_id, "client_secret": client_secret},
-        "mfa": {"mode": "keycloak", "acr": "mfa"},
+        "mfa": dict(mfa),
         "pools": list(pools),
     }
 
