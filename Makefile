@@ -8,18 +8,21 @@ PYTEST := $(BIN)/python -m pytest
 SOURCES := proxy hub tests
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-quick test-nightly bench bench-quick soak lint format clean clean-all
+.PHONY: help demo screenshots stopwatch gallery image test test-quick test-nightly bench bench-quick soak lint format clean clean-all
 
 help:
 	@echo "make demo          hubs, Keycloak, Redis and the gateway on this machine; Ctrl-C ends all"
 	@echo "                   (MFA=gateway: hubgate asks for the code, not Keycloak; PORT=…; FRESH=1 forgets earlier runs)"
+	@echo "make image         the image, by docker, podman or buildah (deploy/image/build says what can be chosen)"
 	@echo "make test          every test, with real parts (ALLOW_MISSING=keycloak,chromium leaves some out)"
 	@echo "make test-quick    what needs no service, without attacks and large transfers; under a minute"
 	@echo "make test-nightly  what takes too long for every change"
 	@echo "make bench         what a request costs beside nginx, haproxy, Apache, …; a quarter of an hour; writes docs/performance.md"
 	@echo "make bench-quick   the gateway against nginx; in make test, too"
 	@echo "make soak          ten minutes of everything at once (SOAK_SECONDS=…, SOAK_SEED=… for others); in make test-nightly, too"
+	@echo "make gallery       every page with sample facts, to look at (ARGS=\"--shots DIRECTORY\" takes pictures)"
 	@echo "make lint          ruff, mypy, import contracts"
+	@echo "make screenshots   docs/images, from a demo; make stopwatch: from a clone without any cache to the first cell that ran"
 	@echo "make format        let ruff lay out the code"
 	@echo "make clean         remove what tests and builds left; clean-all: environments and downloads, too"
 
@@ -53,6 +56,19 @@ $(VENV)/.bench: pyproject.toml
 
 demo: $(VENV)/.demo
 	@$(BIN)/hubgate demo $(if $(MFA),--mfa $(MFA)) $(if $(PORT),--port $(PORT)) $(if $(FRESH),--fresh) $(ARGS)
+
+# What README.md shows and says of `make demo`. Say MFA=gateway for the other way.
+screenshots: $(VENV)/.dev
+	@$(BIN)/python -m tests.browser.screenshots
+
+stopwatch: $(VENV)/.dev
+	@$(BIN)/python -m tests.browser.stopwatch $(if $(MFA),MFA=$(MFA))
+
+image:
+	@deploy/image/build
+
+gallery: $(VENV)/.dev
+	@$(BIN)/python -m tests.gallery $(ARGS)
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff check $(SOURCES)

@@ -1,9 +1,10 @@
-"""Every page with sample facts, to look at.
+"""Every page with sample facts, in every language, to look at (`make gallery`).
 
     python -m tests.gallery                    serves them on a port of the system's choice and prints the address
     python -m tests.gallery --shots DIRECTORY  pictures of all of them, by Chromium, in light and dark and four widths
 
-The same samples feed the tests of the pages, so a page that is missing here is missing there.
+The same samples feed the tests of the pages, so a page that is missing here is missing there; tests/web/test_gallery.py
+demands that every template, every problem and every language is here.
 """
 
 from __future__ import annotations
@@ -16,19 +17,23 @@ import shutil
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 from aiohttp import web
 
 from hubgate.config import Portal
 from hubgate.core import totp
+from hubgate.core.announcement import Announcement, Level
 from hubgate.core.identity import Identity, Proof
 from hubgate.core.session import Session
 from hubgate.core.site import Pool, Site, Upstream
-from hubgate.web.mfa_views import AskCode, AskTicket, Codes, Enrol, Manage, Slug, Trouble, View
+from hubgate.web.account import Seat, Told
+from hubgate.web.files import STATIC_PATH
+from hubgate.web.mfa_views import AskCode, AskTicket, Codes, Enrol, FactorState, Manage, Slug, Trouble, View
 from hubgate.web.problems import PROBLEMS
 from hubgate.web.qr import qr_code
-from hubgate.web.render import STATIC_PATH, Pages, PoolState
+from hubgate.web.render import Pages, PoolState
+from hubgate.web.templates import packaged_templates
 
 NOW = 1_790_000_000.0
 PROVIDER = "https://id.example.org/realms/site"
@@ -97,11 +102,47 @@ def session(name: str = "Ada Lovelace", username: str = "ada", *, amr: tuple[str
     )
 
 
-def portal_of(
-    title: str = "Example Lab Jupyter", text: str = "Questions? Write to jupyter-help@example.org."
-) -> Portal:
+LANGUAGES = ("en", "de", "fr")
+ASK = {
+    "en": "Questions? Write to jupyter-help@example.org.",
+    "de": "Fragen? Schreiben Sie an jupyter-help@example.org.",
+    "fr": "Des questions ? Écrivez à jupyter-help@example.org.",
+}
+
+
+def portal_of(title: str = "Example Lab Jupyter", text: str | Mapping[str, str] = ASK["en"], **more: object) -> Portal:
     """`[portal]`, unchecked: our pages must hold whatever is in it."""
-    return Portal.model_construct(title=title, help_url="https://help.example.org/jupyter", help_text=text)
+    link = "https://help.example.org/jupyter"
+    return Portal.model_construct(title=title, help_url=link, help_text=text, **more)
+
+
+BRANDED = portal_of(
+    "Observatory of the North",
+    ASK,
+    welcome={
+        "en": "Notebooks beside the telescope's data.",
+        "de": "Notebooks neben den Daten des Teleskops.",
+        "fr": "Des notebooks à côté des données du télescope.",
+    },
+    logo=str(packaged_templates() / "static" / "favicon.svg"),
+    accent="#7a1f5c",
+    privacy_url="https://example.org/privacy",
+    imprint_url="https://example.org/imprint",
+    accessibility_url="https://example.org/accessibility",
+)
+ANNOUNCEMENTS = (
+    Announcement(
+        {
+            "en": "Home directories are slower than usual. See https://status.example.org.",
+            "de": "Die Home-Verzeichnisse sind langsamer als sonst. Näheres: https://status.example.org.",
+            "fr": "Les répertoires personnels sont plus lents que d’habitude. Voir https://status.example.org.",
+        },
+        Level.WARNING,
+    ),
+    Announcement("New kernels: Python 3.14, R 4.5.\nOld ones stay until the end of the year."),
+    Announcement("New racks.", Level.MAINTENANCE, NOW + 86400 * 4, NOW + 86400 * 4 + 7200, ("htc",), 86400 * 7),
+    Announcement("New firmware in the fabric.", Level.MAINTENANCE, NOW - 3600, NOW + 86400 * 2, ("hpc",)),
+)
 
 
 def pages_for(
@@ -111,16 +152,21 @@ def pages_for(
     override: Path | None = None,
     form_origins: Sequence[str] = (PROVIDER,),
     own_factor: bool = False,
+    account_url: str = "",
+    announcements: Sequence[Announcement] = (),
+    language: str = "",
 ) -> Pages:
-    """Pages of a site with these pools, on a stopped clock."""
+    """Pages of a site with these pools, on a stopped clock; `language`: in this one, by default the site's."""
     return Pages(
         Site(public_url, pools),
         portal or portal_of(),
         override=override,
         form_origins=form_origins,
         own_factor=own_factor,
+        account_url=account_url,
+        announcements=announcements,
         clock=lambda: NOW,
-    )
+    ).to(language)
 
 
 def all_up(_: Pool) -> PoolState:
@@ -147,6 +193,13 @@ def enrolling(who: Session, reason: Literal["first", "recovered", "change"], tro
         uri=uri,
         label="Example Lab",
     )
+
+
+def seats_of(who: Session) -> tuple[Seat, ...]:
+    """Where somebody is logged in: here, at home, and with something that nobody knows."""
+    here = Seat(who.handle, "Firefox", "Linux", NOW - 7800, NOW, (HTC, HPC), here=True)
+    phone = Seat("b7", "Safari", "iPhone", NOW - 90_000, NOW - 4000, (HTC,), here=False)
+    return here, phone, Seat("c3", "", "", NOW - 300, NOW - 300, (), here=False)
 
 
 def mfa_views_of(who: Session) -> dict[str, View]:
@@ -179,17 +232,20 @@ REQUEST = "01JD6Q2W8ZK4"
 Sample = Callable[[], web.Response]
 
 
-def samples(public_url: str = "https://jupyter.example.org") -> Mapping[str, Sample]:
+def samples(public_url: str = "https://jupyter.example.org", language: str = "en") -> Mapping[str, Sample]:
     """Page by name: every template and every problem, and what is likely to hurt their layout."""
 
-    def site(*pools: Pool, portal: Portal | None = None) -> Pages:
-        return pages_for(*pools, portal=portal, public_url=public_url)
+    def site(*pools: Pool, portal: Portal | None = None, **more: Any) -> Pages:
+        portal = portal or portal_of(text=ASK)
+        return pages_for(*pools, portal=portal, public_url=public_url, language=language, **more)
 
     usual = site(HTC, HPC, CLOSED, CLOSED_PLAIN)
     ada = session()
     hostile_pool = pool("htc", HOSTILE, HOSTILE, HOSTILE, ask=HOSTILE)
     hostile_closed = pool("hpc", HOSTILE, HOSTILE, HOSTILE, groups=(HOSTILE,), ask=HOSTILE)
-    hostile = site(hostile_pool, hostile_closed, portal=portal_of(HOSTILE, HOSTILE))
+    told = (Announcement(HOSTILE, Level.MAINTENANCE, NOW - 1, None, ("htc",)),)
+    hostile = site(hostile_pool, hostile_closed, portal=portal_of(HOSTILE, HOSTILE), announcements=told)
+    announced = site(HTC, HPC, announcements=ANNOUNCEMENTS)
     long_pool = pool("htc", LONG, LONG * 3, LONG, ask=LONG)
     long_closed = pool("hpc", LONG, LONG, LONG, groups=(LONG.replace(" ", "-"),))
     long = site(long_pool, long_closed, portal=portal_of(LONG, LONG))
@@ -208,11 +264,8 @@ def samples(public_url: str = "https://jupyter.example.org") -> Mapping[str, Sam
             request_id=REQUEST,
         )
 
-    def landing(
-        pages: Pages, who: Session = ada, state_of: Callable[[Pool], PoolState] = mixed, **more: object
-    ) -> Sample:
-        notices = ("Maintenance on Tuesday from 8:00 to 10:00, see https://status.example.org.",) if more else ()
-        return lambda: pages.landing(who, state_of=state_of, request_id=REQUEST, notices=notices)
+    def landing(pages: Pages, who: Session = ada, state_of: Callable[[Pool], PoolState] = mixed) -> Sample:
+        return lambda: pages.landing(who, state_of=state_of, request_id=REQUEST)
 
     def problem(code: str, *, pages: Pages = usual, who: Session | None = None, of: Pool | None = None) -> Sample:
         late = code in {"provider_unavailable", "store_unavailable", "no_hub_available", "too_many_logins"}
@@ -230,9 +283,31 @@ def samples(public_url: str = "https://jupyter.example.org") -> Mapping[str, Sam
     def mfa(view: View, pages: Pages = usual) -> Sample:
         return lambda: pages.mfa(view, request_id=REQUEST)
 
+    def account(
+        pages: Pages,
+        seats: Sequence[Seat],
+        told: Told | None = None,
+        who: Session = ada,
+        factor: FactorState | None = None,
+    ) -> Sample:
+        return lambda: pages.account(who, seats, told=told, factor=factor, request_id=REQUEST)
+
+    seats = seats_of(ada)
     table: dict[str, Sample] = {
+        "account": account(usual, seats),
+        "account-ended": account(usual, seats[:2], Told(2, 3)),
+        "account-alone": account(site(HTC, own_factor=True), seats[:1], Told(0, 0)),
+        "account-factor": account(site(HTC, own_factor=True), seats[:1], factor=FactorState(NOW - 90 * 86400, 7)),
+        "account-provider": account(site(HTC, account_url=f"{PROVIDER}/account/"), seats[:2]),
+        "account-long": account(
+            long, [replace(seats[0], pools=(long_pool, long_closed)), seats[2]], who=session(LONG, LONG)
+        ),
+        "account-hostile": account(
+            hostile, [replace(seats[0], browser=HOSTILE, system=HOSTILE, pools=(hostile_pool,))], Told(1, 1)
+        ),
         "landing": landing(usual, state_of=all_up),
-        "landing-notice": landing(usual, notices=True),
+        "landing-announcements": landing(announced, state_of=lambda asked: "down" if asked is HPC else "up"),
+        "landing-brand": landing(site(HTC, HPC, portal=BRANDED), state_of=all_up),
         "landing-one": landing(site(HTC), state_of=all_up),
         "landing-one-degraded": landing(site(pool("htc", "Notebooks", "", "")), state_of=lambda _: "degraded"),
         "landing-two": landing(site(HTC, HPC), state_of=lambda asked: "down" if asked is HPC else "up"),
@@ -247,6 +322,7 @@ def samples(public_url: str = "https://jupyter.example.org") -> Mapping[str, Sam
         "waiting": waiting(usual, NOW + 90),
         "waiting-choice": waiting(usual, NOW - 1),
         "waiting-only": waiting(usual, None),
+        "waiting-maintenance": waiting(announced, None, hub="hpc01", of=HPC),
         "waiting-hostile": waiting(hostile, NOW - 1, hub=HOSTILE, of=hostile_pool, who=session(HOSTILE, HOSTILE)),
         "waiting-long": waiting(long, NOW - 1, hub=LONG.replace(" ", ""), of=long_pool),
         "confirm-logout": lambda: usual.confirm_logout(ada, request_id=REQUEST),
@@ -261,9 +337,10 @@ def samples(public_url: str = "https://jupyter.example.org") -> Mapping[str, Sam
             AskCode(csrf=ada.csrf, who=session(HOSTILE, HOSTILE).identity, trouble=Trouble("wrong_code")), hostile
         ),
         "mfa-enrol-long": mfa(replace(enrolling(ada, "first"), who=session(LONG, LONG).identity, label=LONG), long),
-        "landing-own-factor": landing(pages_for(HTC, HPC, public_url=public_url, own_factor=True)),
+        "landing-own-factor": landing(site(HTC, HPC, own_factor=True)),
         "continue": lambda: usual.continue_login("/_hubgate/login?next=%2Fhtc%2F", request_id=REQUEST),
         "problem-unheard-of": problem("unheard_of"),
+        "problem-announced": problem("no_hub_available", pages=announced, of=HPC),
         "problem-hostile": problem(HOSTILE, pages=hostile, of=hostile_closed, who=session(HOSTILE, HOSTILE)),
         "problem-long": problem("group_missing", pages=long, of=long_closed, who=session(LONG, LONG.replace(" ", ""))),
         "problem-group-missing-pool": problem("group_missing", who=ada, of=CLOSED),
@@ -272,26 +349,42 @@ def samples(public_url: str = "https://jupyter.example.org") -> Mapping[str, Sam
     return table
 
 
-def gallery_app(chosen: Mapping[str, Sample], pages: Pages) -> web.Application:
-    """`/` lists them, `/page/<name>` shows one. Statuses stay as they are: that is part of the page."""
+Gallery = Mapping[str, Mapping[str, Sample]]
+"""Samples by language and name."""
+
+
+def every_language(public_url: str) -> Gallery:
+    """All there is."""
+    return {language: samples(public_url, language) for language in LANGUAGES}
+
+
+def gallery_app(chosen: Gallery, pages: Pages) -> web.Application:
+    """`/` lists them, `/<language>/<name>` shows one. Statuses stay as they are: that is part of the page.
+
+    `pages`: of a site whose static files all of them share.
+    """
 
     async def index(_: web.Request) -> web.Response:
-        items = "".join(f'<li><a href="/page/{name}">{name}</a></li>' for name in chosen)
-        html = f'<!doctype html><html lang="en"><title>hubgate: pages</title><h1>Pages</h1><ul>{items}</ul></html>'
+        names = dict.fromkeys(name for table in chosen.values() for name in table)
+        rows = "".join(
+            f"<li>{''.join(f' <a href=/{language}/{name}>{language}</a>' for language in chosen)} {name}</li>"
+            for name in names
+        )
+        html = f'<!doctype html><html lang="en"><title>hubgate: pages</title><h1>Pages</h1><ul>{rows}</ul></html>'
         return web.Response(text=html, content_type="text/html")
 
     async def show(request: web.Request) -> web.Response:
-        sample = chosen.get(request.match_info["name"])
+        sample = chosen.get(request.match_info["language"], {}).get(request.match_info["name"])
         return sample() if sample else web.Response(status=404)
 
     async def icon(_: web.Request) -> web.Response:
-        return pages.file("favicon.svg") or web.Response(status=404)
+        return pages.files.answer("favicon.svg") or web.Response(status=404)
 
     app = web.Application()
     app.router.add_get("/", index)
-    app.router.add_get("/page/{name}", show)
+    app.router.add_get("/{language:[a-z]{2}}/{name}", show)
     app.router.add_get("/favicon.ico", icon)
-    app.router.add_get(STATIC_PATH + "{name}", pages.static)
+    app.router.add_get(STATIC_PATH + "{name}", pages.files.serve)
     return app
 
 
@@ -309,14 +402,24 @@ async def serving(app: web.Application) -> AsyncIterator[str]:
         await runner.cleanup()
 
 
-async def shoot(folder: Path, *, only: str, widths: tuple[int, ...], schemes: tuple[str, ...]) -> None:
+def shared_files(public_url: str) -> Pages:
+    """Pages with every static file that a sample may link to, the site's own included: whoever serves them."""
+    return pages_for(HTC, public_url=public_url, portal=BRANDED)
+
+
+async def shoot(
+    folder: Path, *, only: str, widths: tuple[int, ...], schemes: tuple[str, ...], languages: tuple[str, ...]
+) -> None:
     """Pictures of the pages whose names contain `only`."""
     from playwright.async_api import async_playwright
 
     await asyncio.to_thread(folder.mkdir, parents=True, exist_ok=True)
-    chosen = {name: sample for name, sample in samples("http://127.0.0.1").items() if only in name}
-    pages = pages_for(HTC, public_url="http://127.0.0.1")
-    async with serving(gallery_app(chosen, pages)) as address, async_playwright() as playwright:
+    chosen = {language: samples("http://127.0.0.1", language) for language in languages}
+    names = [
+        (language, name) for language in languages for name in chosen[language] if only in name and name != "continue"
+    ]  # that one goes on by itself
+    app = gallery_app(chosen, shared_files("http://127.0.0.1"))
+    async with serving(app) as address, async_playwright() as playwright:
         browser = await playwright.chromium.launch(executable_path=CHROMIUM, args=CHROMIUM_FLAGS)
         for scheme in schemes:
             for width in widths:
@@ -327,19 +430,17 @@ async def shoot(folder: Path, *, only: str, widths: tuple[int, ...], schemes: tu
                     java_script_enabled=False,
                 )
                 page = await context.new_page()
-                for name in chosen:
-                    if name == "continue":
-                        continue  # goes on by itself
-                    await page.goto(f"{address}/page/{name}")
-                    await page.screenshot(path=folder / f"{name}-{width}-{scheme}.png", full_page=True)
+                for language, name in names:
+                    await page.goto(f"{address}/{language}/{name}")
+                    await page.screenshot(path=folder / f"{name}-{language}-{width}-{scheme}.png", full_page=True)
                 await context.close()
         await browser.close()
 
 
 async def serve() -> None:
-    chosen = samples("http://127.0.0.1")
-    async with serving(gallery_app(chosen, pages_for(HTC, public_url="http://127.0.0.1"))) as address:
-        print(f"{len(chosen)} pages at {address}/ (Ctrl-C ends)")
+    chosen = every_language("http://127.0.0.1")
+    async with serving(gallery_app(chosen, shared_files("http://127.0.0.1"))) as address:
+        print(f"{len(chosen['en'])} pages in {len(chosen)} languages at {address}/ (Ctrl-C ends)")
         await asyncio.Event().wait()
 
 
@@ -349,12 +450,14 @@ def main() -> None:
     parser.add_argument("--only", default="", metavar="PART", help="just pages whose name contains this")
     parser.add_argument("--width", type=int, action="append", help=f"widths in pixels, default {WIDTHS}")
     parser.add_argument("--scheme", choices=("light", "dark"), action="append")
+    parser.add_argument("--language", choices=LANGUAGES, action="append")
     chosen = parser.parse_args()
     with contextlib.suppress(KeyboardInterrupt):
         if chosen.shots:
             widths = tuple(chosen.width or WIDTHS)
             schemes = tuple(chosen.scheme or ("light", "dark"))
-            asyncio.run(shoot(chosen.shots, only=chosen.only, widths=widths, schemes=schemes))
+            languages = tuple(chosen.language or LANGUAGES)
+            asyncio.run(shoot(chosen.shots, only=chosen.only, widths=widths, schemes=schemes, languages=languages))
         else:
             asyncio.run(serve())
 

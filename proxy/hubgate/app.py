@@ -14,12 +14,13 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from aiohttp import web
 
 from hubgate.audit import Audit
-from hubgate.config import Config, Mfa
+from hubgate.config import Config, Mail, Mfa
 from hubgate.core.assertion import Signer
 from hubgate.core.cookies import HubCookieTags
 from hubgate.core.headers import HeaderRules
@@ -28,6 +29,7 @@ from hubgate.core.keyring import Keyring
 from hubgate.core.plain import PlainRequests
 from hubgate.core.routing import Router
 from hubgate.errors import HubgateFault
+from hubgate.idp import keycloak
 from hubgate.idp.client import OIDCClient
 from hubgate.idp.keycloak import KeycloakAdmin
 from hubgate.metrics import Metrics
@@ -37,8 +39,11 @@ from hubgate.upstream.http import ConnectionPool, Timeouts
 from hubgate.upstream.outbox import Outbox
 from hubgate.upstream.prober import Prober
 from hubgate.upstream.registry import Registry, UpstreamState
+from hubgate.web.account import AccountPages
 from hubgate.web.affinity import Bindings
+from hubgate.web.backchannel import BackchannelLogout
 from hubgate.web.disclosure import Disclosure
+from hubgate.web.endings import Endings
 from hubgate.web.entrance import Entrance
 from hubgate.web.express import Express
 from hubgate.web.gateway import Gateway
@@ -49,7 +54,11 @@ from hubgate.web.logout import LogoutPages
 from hubgate.web.portal import PortalPages, own_pages
 from hubgate.web.render import Pages
 from hubgate.web.sessions import Sessions
+from hubgate.web.stepup import Freshness
 from hubgate.web.visit import AccessLine
+
+if TYPE_CHECKING:
+    from hubgate.web.letters import Letters
 
 log = logging.getLogger(__name__)
 
@@ -82,8 +91,8 @@ class Served:
         return missing
 
     def close_tunnels(self) -> None:
-        """The end of a graceful stop: sockets have no natural end."""
-        self.live.close_tunnels()
+        """The end of a graceful stop: sockets and streams have no natural end."""
+        self.live.close_open()
 
 
 @asynccontextmanager
@@ -148,12 +157,17 @@ async def gateway(
             override=Path(config.gateway.templates) if config.gateway.templates else None,
             form_origins=[_origin(config.oidc.issuer)],
             own_factor=config.mfa.mode == "gateway",
+            account_url=keycloak.account_url(config.oidc.issuer),
+            announcements=config.told(),
         )
-        entrance = Entrance(site, sessions=sessions, live=live, audit=audit, metrics=metrics)
+        endings = await stack.enter_async_context(Endings(sessions, forget=live.forget, provider=provider))
+        entrance = Entrance(site, sessions=sessions, live=live, endings=endings, audit=audit, metrics=metrics)
+        freshness = Freshness(config.mfa.acr)
         mfa = None
         if config.mfa.mode == "gateway":
             from hubgate.web.mfa import MfaPages, Terms  # noqa: PLC0415 - most sites leave it to the provider
 
+            letters = await stack.enter_async_context(_letters(config, config.mail, metrics)) if config.mail else None
             mfa = MfaPages(
                 site,
                 Terms(
@@ -166,6 +180,7 @@ async def gateway(
                 entrance=entrance,
                 pages=pages,
                 audit=audit,
+                letters=letters,
             )
         own = own_pages(
             site,
@@ -178,7 +193,8 @@ async def gateway(
                 store=store,
                 keyring=keyring,
                 entrance=entrance,
-                second_step=mfa.begin if mfa else None,
+                second_step=mfa,
+                freshness=freshness,
                 pages=pages,
                 audit=audit,
                 metrics=metrics,
@@ -187,14 +203,27 @@ async def gateway(
                 site,
                 provider=provider,
                 sessions=sessions,
-                live=live,
+                endings=endings,
                 bindings=bindings,
                 store=store,
                 keyring=keyring,
                 pages=pages,
                 audit=audit,
             ),
-            handover=HandoverPages(site, sessions=sessions, store=store, keyring=keyring, pages=pages),
+            backchannel=BackchannelLogout(
+                provider=provider, sessions=sessions, live=live, endings=endings, store=store, audit=audit
+            ),
+            handover=HandoverPages(
+                site, sessions=sessions, freshness=freshness, store=store, keyring=keyring, pages=pages
+            ),
+            account=AccountPages(
+                site,
+                sessions=sessions,
+                endings=endings,
+                factor=mfa.state if mfa else None,
+                pages=pages,
+                audit=audit,
+            ),
             mfa=mfa,
             pages=pages,
         )
@@ -232,6 +261,15 @@ async def gateway(
             outbox=Outbox(asyncio.get_running_loop()),
         )
         yield Served(front, shortcut, own, live, registry, provider)
+
+
+@asynccontextmanager
+async def _letters(config: Config, mail: Mail, metrics: Metrics) -> AsyncIterator[Letters]:
+    from hubgate.mail import Post  # noqa: PLC0415 - its library takes a tenth of a second
+    from hubgate.web.letters import letters_of, mail_server  # noqa: PLC0415
+
+    async with Post(mail_server(mail), on_end=metrics.letter).kept() as post:
+        yield letters_of(config, post.send)
 
 
 async def _advise(store: Store, admin: KeycloakAdmin | None, mfa: Mfa) -> None:

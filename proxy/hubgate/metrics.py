@@ -78,13 +78,17 @@ class Metrics:
         self._outcomes: set[str] = set()
         self._sessions = self._gauge("sessions_cached", "Sessions in the memory of the workers", "livesum")
         self._up = self._gauge("upstream_up", "1: the hub answers its probes", "livemin", "pool", "upstream")
+        self._letters = self._counter("letters", "Letters about second factors by how they ended", "outcome")
         self._store_faults = self._counter("store_faults", "Calls that the session store did not answer")
         self._counts: dict[tuple[str, str], RequestCount] = {}
 
     def requests(self, pool: str, upstream: str) -> RequestCount:
         """Where answers are noted. `pool` "": our own pages; `upstream` "": no hub was asked."""
         key = (self._pool(pool), self._upstream(upstream))
-        return self._counts.setdefault(key, RequestCount())
+        count = self._counts.get(key)
+        if count is None:
+            count = self._counts[key] = RequestCount()
+        return count
 
     def settle(self) -> None:
         """Let everybody see what was noted until now: this process by `render`, others by its files."""
@@ -116,6 +120,10 @@ class Metrics:
             outcome = _OTHER
         self._outcomes.add(outcome)
         self._logins.labels(outcome).inc()
+
+    def letter(self, outcome: Literal["sent", "failed", "dropped"]) -> None:
+        """A letter was handed over, given up, or not taken at all."""
+        self._letters.labels(outcome).inc()
 
     def sessions_cached(self, number: int) -> None:
         """How many sessions this process has in its memory."""

@@ -145,8 +145,10 @@ class Lane:
 
 
 @contextlib.asynccontextmanager
-async def lane(places: int = 40, *, limits: Mapping[str, str] | None = None) -> AsyncIterator[Lane]:
-    """Bring it up, with alice and bob logged in. `limits`: of the configuration."""
+async def lane(
+    places: int = 40, *, limits: Mapping[str, str] | None = None, pool: Mapping[str, Any] | None = None
+) -> AsyncIterator[Lane]:
+    """Bring it up, with alice and bob logged in. `limits`: of the configuration; `pool`: further keys of each pool."""
     upstream = RawUpstream(Peer.gone)
     made = Lane(upstream, places)
     upstream.script = made.script
@@ -155,7 +157,12 @@ async def lane(places: int = 40, *, limits: Mapping[str, str] | None = None) -> 
         document["health"] = {"interval": "1h"}
         document["limits"] = dict(limits or {})
         document["pools"] = [
-            {"name": f"p{number}", "path": f"/p{number}/", "hubs": [{"name": f"h{number}", "url": upstream.url}]}
+            {
+                "name": f"p{number}",
+                "path": f"/p{number}/",
+                "hubs": [{"name": f"h{number}", "url": upstream.url}],
+                **(pool or {}),
+            }
             for number in range(places)
         ]
 

@@ -263,7 +263,7 @@ async def test_garbage_on_the_topic_harms_nobody(vault) -> None:
             b"x" * 100_000,
         ),
         *(b"session *", b"session ../../x", b"SESSION x", b'{"verb": "session"}', b"session x\nsession y", b"user *"),
-        *(b"session " + b"0" * 64, b"user " + b"0" * 32),
+        *(b"session " + b"0" * 64, b"session x " + b"0" * 64, b"session x  ", b"user " + b"0" * 32),
     ):
         await store.publish("sessions", payload)
     await asyncio.sleep(0)
@@ -271,7 +271,7 @@ async def test_garbage_on_the_topic_harms_nobody(vault) -> None:
     assert await visits(vault) == honest
     # And a message that names a session has it read again, on whoever's word: it is there, so it goes on.
     for entry in list(vault.live._by_cookie.values()):
-        await store.publish("sessions", f"session {entry.key}".encode())
+        await store.publish("sessions", f"session x {entry.key}".encode())
     assert await visits(vault) == honest
 
 

@@ -18,11 +18,13 @@ from tests.gallery import (
     NOW,
     REQUEST,
     all_up,
+    every_language,
     gallery_app,
     pages_for,
     samples,
     serving,
     session,
+    shared_files,
 )
 
 pytestmark = pytest.mark.chromium
@@ -41,7 +43,7 @@ async def browser() -> AsyncIterator[Browser]:
 
 @pytest.fixture
 async def gallery() -> AsyncIterator[str]:
-    async with serving(gallery_app(samples(PORTAL), pages_for(HTC, public_url=PORTAL))) as address:
+    async with serving(gallery_app(every_language(PORTAL), shared_files(PORTAL))) as address:
         yield address
 
 
@@ -62,7 +64,7 @@ async def test_every_page_on_a_small_phone(browser: Browser, gallery: str, schem
     page = await context.new_page()
     refused = refusals(page)
     for name in samples(PORTAL):
-        await page.goto(f"{gallery}/page/{name}")
+        await page.goto(f"{gallery}/en/{name}")
         wide = await page.evaluate("document.documentElement.scrollWidth")
         assert wide <= 320, f"{name} is {wide} px wide"
         small = await page.evaluate(
@@ -97,14 +99,14 @@ async def test_hostile_names_run_nothing(browser: Browser, gallery: str) -> None
     dialogs: list[str] = []
     page.on("dialog", lambda dialog: dialogs.append(dialog.message))
     for name in (name for name in samples(PORTAL) if "hostile" in name):
-        await page.goto(f"{gallery}/page/{name}")
+        await page.goto(f"{gallery}/en/{name}")
         assert await page.locator("main img, header img, footer img").count() == 0
     assert not dialogs
 
 
 async def test_by_keyboard_alone(browser: Browser, gallery: str) -> None:
     page = await browser.new_page()
-    await page.goto(f"{gallery}/page/landing")
+    await page.goto(f"{gallery}/en/landing")
     reached = []
     for _ in range(12):
         await page.keyboard.press("Tab")
@@ -134,7 +136,7 @@ async def test_by_keyboard_alone(browser: Browser, gallery: str) -> None:
         or reached[1] == "Example Lab Jupyter"
     )
 
-    await page.goto(f"{gallery}/page/landing")
+    await page.goto(f"{gallery}/en/landing")
     await page.keyboard.press("Tab")
     assert await page.locator(".skip").is_visible()
     await page.keyboard.press("Enter")
@@ -148,7 +150,7 @@ async def test_nothing_moves_for_who_asked_for_that(browser: Browser, gallery: s
     for wish, expected in (("reduce", 0), ("no-preference", 1)):
         context = await browser.new_context(reduced_motion="reduce" if wish == "reduce" else "no-preference")
         page = await context.new_page()
-        await page.goto(f"{gallery}/page/waiting")
+        await page.goto(f"{gallery}/en/waiting")
         assert await page.evaluate(running) == expected
         await context.close()
 
@@ -284,11 +286,11 @@ class TestForms:
             got["form"] = {name: str(value) for name, value in (await request.post()).items()}
             return pages.receipt(request_id=REQUEST)
 
-        app = gallery_app(samples(PORTAL), pages)
+        app = gallery_app({"en": samples(PORTAL)}, pages)
         app.router.add_post(LOGOUT_PATH, logout)
         async with serving(app) as address:
             page = await browser.new_page()
-            await page.goto(f"{address}/page/landing?code=secret")
+            await page.goto(f"{address}/en/landing?code=secret")
             await page.click("text=Log Out")
             await page.wait_for_selector("text=You are logged out")
         assert got["form"] == {"csrf": "csrf-token-of-this-session"}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 from pathlib import Path
+from typing import Any, ClassVar
 
 import pytest
 from cryptography import x509
@@ -232,3 +233,65 @@ class TestWhatCoreSees:
         assert (policy.claim, policy.lowercase, policy.strip_domains) == ("upn", False, ("example.org",))
         assert policy.mapping == {"Bob": "robert"}
         assert (admission.groups, admission.email_domains, admission.idps) == (("staff",), (), ("home",))
+
+
+class TestMail:
+    SOUND: ClassVar = {"smtp": "smtps://mail.example.org", "sender": "Example Lab <jupyter@example.org>"}
+
+    @pytest.mark.parametrize(
+        ("mail", "key"),
+        [
+            ({"smtp": "mail.example.org"}, "mail.smtp"),
+            ({"smtp": "https://mail.example.org"}, "mail.smtp"),
+            ({"smtp": "smtp://"}, "mail.smtp"),
+            ({"smtp": "smtps://mail.example.org/path"}, "mail.smtp"),
+            ({"smtp": "smtps://user:swordfish@mail.example.org"}, "mail.smtp"),
+            ({"sender": "Example Lab"}, "mail.sender"),
+            ({"sender": "Example Lab <jupyter@example.org>, x@example.org"}, "mail.sender"),
+            ({"sender": "jupyter@example.org\nBcc: x@example.org"}, "mail.sender"),
+            ({"user": "jupyter"}, "mail.password"),
+            ({"password": "swordfish"}, "mail.user"),
+            ({"user": "jupyter", "password": "swordfish", "smtp": "smtp://mail.example.org"}, "mail.smtp"),
+            ({"ca": "nowhere.pem"}, "mail.ca"),
+        ],
+    )
+    def test_what_cannot_work(self, mail: dict[str, str], key: str, tmp_path: Path) -> None:
+        found = faults_of(spoilt(mail={**self.SOUND, **mail}), tmp_path)
+        assert [fault.key for fault in found] == [key]
+        assert "swordfish" not in str(found)
+
+    def test_a_server_and_who_writes(self, tmp_path: Path) -> None:
+        config = read_in(spoilt(mail={**self.SOUND, "smtp": "smtp+starttls://[2001:db8::7]:2525"}), tmp_path)
+        assert config.mail is not None
+        assert config.mail.smtp == "smtp+starttls://[2001:db8::7]:2525"
+        assert any("nothing that hubgate would write about" in caution for caution in config.cautions)
+
+
+class TestStepUp:
+    def test_places_and_an_age(self, tmp_path: Path) -> None:
+        raw = sound()
+        raw["pools"][0] |= {"step_up": ["admin", "user/*/lab$"], "step_up_max_age": "5m"}
+        demand = read_in(raw, tmp_path).site().pools[0].step_up
+        assert demand is not None
+        assert (demand.max_age, demand.acr) == (300, "mfa")
+        assert demand.covers("hub/admin")
+        assert read_in(sound(), tmp_path).site().pools[0].step_up is None
+
+    @pytest.mark.parametrize(
+        ("more", "key"),
+        [
+            ({"step_up": ["/hub/admin"]}, "pools[0].step_up[0]"),
+            ({"step_up": ["admin", "a b"]}, "pools[0].step_up[1]"),
+            ({"step_up_max_age": "59s"}, "pools[0].step_up_max_age"),
+        ],
+    )
+    def test_what_cannot_be_demanded(self, more: dict[str, Any], key: str, tmp_path: Path) -> None:
+        raw = sound()
+        raw["pools"][0] |= more
+        assert [fault.key for fault in faults_of(raw, tmp_path)] == [key]
+
+    def test_without_a_second_factor_there_is_nothing_to_show(self, tmp_path: Path) -> None:
+        raw = spoilt(mfa={"mode": "off"})
+        raw["pools"][0] |= {"step_up": ["admin"]}
+        (fault,) = faults_of(raw, tmp_path)
+        assert fault.key == "pools[0].step_up"

@@ -11,7 +11,7 @@ import pytest
 from pydantic.fields import FieldInfo
 
 from hubgate.config import Config, load
-from hubgate.config.reading import inner_table
+from hubgate.config.reading import inner_table, written
 from hubgate.config.tables import Table
 from hubgate.ops.cli import main
 from hubgate.ops.reference import example, with_reference
@@ -21,7 +21,7 @@ from tests.config.test_config_checks import pair
 
 ROOT = Path(__file__).parents[2]
 EXAMPLE = (ROOT / "config.example.toml").read_text()
-ENV = {"HUBGATE_CLIENT_SECRET": "x", "HTC01_TOKEN": "y"}
+ENV = {"HUBGATE_CLIENT_SECRET": "x", "HTC01_TOKEN": "y", "HUBGATE_MAIL_PASSWORD": "z"}
 
 
 def uncommented(text: str) -> str:
@@ -100,7 +100,7 @@ SHOWN = tables(tomllib.loads(EXAMPLE))
 
 @pytest.mark.parametrize(("table", "values"), SWITCHED_ON, ids=[table.__name__ for table, _ in SWITCHED_ON])
 def test_every_key_is_shown_and_no_other(table: type[Table], values: dict[str, Any]) -> None:
-    assert values.keys() == table.model_fields.keys()
+    assert values.keys() == {written(name, field) for name, field in table.model_fields.items()}
 
 
 def said_default(name: str, text: str) -> object:
@@ -113,8 +113,8 @@ def said_default(name: str, text: str) -> object:
 
 def fields() -> list[tuple[str, FieldInfo, dict[str, Any]]]:
     return [
-        (f"{table.__name__}.{name}", field, values)
-        for table, values in SHOWN
+        (f"{table.__name__}.{written(name, field)}", field, values or switched_on)
+        for (table, values), (_, switched_on) in zip(SHOWN, SWITCHED_ON, strict=True)
         for name, field in table.model_fields.items()
         if inner_table(field) is None
     ]
@@ -124,14 +124,16 @@ def fields() -> list[tuple[str, FieldInfo, dict[str, Any]]]:
 def test_the_default_that_is_shown_is_the_codes(name: str, field: FieldInfo, values: dict[str, Any]) -> None:
     section, key = name.split(".")
     section = section.lower()
-    heading = {"pool": "[[pools]]", "hub": "[[pools.hubs]]"}.get(section, f"[{section}]")
-    text = uncommented(EXAMPLE) if field.default is None or key not in values else EXAMPLE
+    many = {"pool": "[[pools]]", "hub": "[[pools.hubs]]", "announcement": "[[announcements]]"}
+    heading = many.get(section, f"[{section}]")
+    optional = f"\n# {heading}  #" in EXAMPLE
+    text = uncommented(EXAMPLE) if optional or field.default is None or key not in values else EXAMPLE
     text = text.partition(f"\n{heading}  #")[2].partition("\n\n")[0]
     if field.is_required():
         assert re.search(rf"(?m)^{key} = .*\(required\)$|\(required\):\n{key} = ", text)
     elif field.default is None:
         # Commented out: there is no default to show.
-        assert key not in values
+        assert optional or key not in values
     elif values[key] != field.default:
         assert said_default(key, text) == field.default
     else:

@@ -13,6 +13,7 @@ from hubgate.core.cookies import (
     HubCookieTags,
     expire_cookie,
     hub_cookie_expiries,
+    hub_session,
     is_own_cookie,
     may_set,
     parse_cookies,
@@ -360,3 +361,19 @@ def test_hub_cookies_are_expired_where_jupyterhub_sets_them() -> None:
     ]
     assert all("Max-Age=0" in line and "Secure" in line for line in expiries)
     assert "Secure" not in "".join(hub_cookie_expiries("/", "a", secure=False))
+
+
+@pytest.mark.parametrize(
+    ("field", "found"),
+    [
+        (b"jupyterhub-session-id=0123abcd", "0123abcd"),
+        (b'a=b; jupyterhub-session-id="0123abcd"; c=d', "0123abcd"),
+        (b"", ""),
+        (b"jupyterhub-session-id=", ""),
+        (b"x-jupyterhub-session-id=0123abcd", ""),
+        (b"jupyterhub-session-id=01 23", ""),
+        (b"jupyterhub-session-id=" + b"a" * 129, ""),
+    ],
+)
+def test_the_hubs_name_for_its_session(field: bytes, found: str) -> None:
+    assert hub_session(field) == found

@@ -209,6 +209,13 @@ def test_a_target_with_two_readings_is_not(line: bytes) -> None:
     assert requests().read(head(line=line)) is None
 
 
+def test_our_own_pages_are_left_to_the_long_way_and_not_remembered() -> None:
+    read = requests()
+    assert read.read(head(line=b"GET /_hubgate/login?next=%2F HTTP/1.1")) is None
+    assert repr(read) == "PlainRequests(0 blocks, 0 lines)"
+    assert read.read(head(line=b"GET /_hubgate HTTP/1.1")) is not None
+
+
 @pytest.mark.parametrize(
     "field",
     [

@@ -52,3 +52,15 @@ def test_no_way_of_using_it_prolongs_it_beyond_its_limits(pauses: list[float], i
 
 def test_repr_names_no_secret() -> None:
     assert repr(session()) == "Session(s-1, 'alice')"
+
+
+def test_where_somebody_has_been() -> None:
+    nowhere = session()
+    once = nowhere.visited("htc01")
+    assert once.hubs == (("htc01", ""),)
+    assert once.visited("htc01") is once
+    known = once.visited("hpc01").visited("htc01", "a")
+    assert dict(known.hubs) == {"htc01": "a", "hpc01": ""}
+    assert known.visited("htc01", "a") is known
+    assert known.visited("htc01") is known, "a page without the hub's cookie doesn't make it forgotten"
+    assert dict(known.visited("htc01", "b").hubs)["htc01"] == "b"

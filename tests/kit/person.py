@@ -150,7 +150,8 @@ class Person:
     def __init__(self, *secure_origins: str, ssl: Any = True) -> None:
         jar = aiohttp.CookieJar(unsafe=True, treat_as_secure_origin=[URL(origin) for origin in secure_origins])
         self._ssl = ssl
-        self.session = aiohttp.ClientSession(cookie_jar=jar, auto_decompress=True)
+        connector = aiohttp.TCPConnector(ssl=ssl)
+        self.session = aiohttp.ClientSession(connector=connector, cookie_jar=jar, auto_decompress=True)
         self.totp_key = ""
         """Of an enrolment that this person went through."""
 

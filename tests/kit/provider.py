@@ -105,6 +105,12 @@ class KeycloakProvider(Provider):
         found = self.admin("GET", f"users?exact=true&username={urllib.parse.quote(username)}")
         return str(found[0]["id"])
 
+    def change_client(self, **attributes: str) -> None:
+        """Set attributes of the gateway's client; dots are written as two underscores."""
+        (found,) = self.admin("GET", f"clients?clientId={urllib.parse.quote(self.client_id)}")
+        found["attributes"] |= {name.replace("__", "."): value for name, value in attributes.items()}
+        self.admin("PUT", f"clients/{found['id']}", found)
+
     def create_realm(self, name: str, changes: Mapping[str, Any] | None = None) -> KeycloakProvider:
         """Another realm like the demo's, with other names and secrets; `changes` replace top-level keys."""
         document = demo_realm.document() | {"realm": name} | dict(changes or {})

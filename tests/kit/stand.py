@@ -47,8 +47,13 @@ class Stand:
     served: app.Served
     lines: list[bytes]
     access: list[tuple[Any, ...]]
-    provider_url: str
+    provider: devidp.DevIdp
     users: dict[str, DemoUser]
+
+    @property
+    def provider_url(self) -> str:
+        """The provider's issuer."""
+        return self.provider.issuer
 
     @property
     def store(self) -> Store:
@@ -150,4 +155,4 @@ async def stand(
         runner = await front_runner(served.pages, served.front, shortcut=served.shortcut)
         stack.push_async_callback(runner.cleanup)
         await Listener(runner, front).start()
-        yield Stand(settings.gateway.public_url, hubs, served, lines, access, provider.issuer, people)
+        yield Stand(settings.gateway.public_url, hubs, served, lines, access, provider, people)

@@ -6,7 +6,7 @@ import asyncio
 import json
 import subprocess
 import sys
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
 from importlib.metadata import version
 from pathlib import Path
 from typing import TypeVar
@@ -26,6 +26,8 @@ from hubgate.store.base import Store
 from hubgate.web.factors import Factors
 from hubgate.web.tickets import Tickets
 from hubgate.web.usernames import Usernames
+from tests.kit.background import Background
+from tests.kit.postbox import Postbox, postbox
 from tests.ops.serving import write_config
 
 T = TypeVar("T")
@@ -56,6 +58,12 @@ def test_check_config_tells_every_fault(tmp_path: Path, capsys: pytest.CaptureFi
     for key in ("gateway.listen[0]", "gateway.workers", "store.url"):
         assert f"\n{key}\n" in err
     assert "swordfish" not in err
+
+
+def test_check_config_tries_the_sites_own_pages(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = write_config(tmp_path, more='[portal]\nlanguages = ["fr", "tlh"]')
+    assert main(["check-config", "-c", str(path)]) == Exit.CONFIG
+    assert "there are no messages in 'tlh'; there are de, en, fr" in capsys.readouterr().err
 
 
 def test_serve_starts_nothing_with_faults(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -150,14 +158,27 @@ def test_users_release_frees_a_name_in_the_store(
     asyncio.run(claim("second"))
 
 
+@pytest.fixture
+def box() -> Iterator[Postbox]:
+    """A mail server in another thread."""
+    with Background() as background:
+        serving = postbox()
+        yield background.run(serving.__aenter__())
+        background.run(serving.__aexit__(None, None, None))
+
+
 def test_an_administrator_resets_a_second_factor_and_issues_a_ticket(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], redis_server: RedisServer
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    redis_server: RedisServer,
+    box: Postbox,
 ) -> None:
     audit = tmp_path / "audit.log"
-    more = f'[mfa]\nmode = "gateway"\n[store]\nurl = "{redis_server.url}"'
+    more = f'[mfa]\nmode = "gateway"\n[store]\nurl = "{redis_server.url}"\n'
+    more += f'[mail]\nsmtp = "smtp://127.0.0.1:{box.port}"\nsender = "jupyter@example.org"'
     path = write_config(tmp_path, audit=str(audit), more=more)
     keyring = Keyring(load(path).keys)
-    eve = Identity("https://id.example.org", "subject-of-eve", "eve")
+    eve = Identity("https://id.example.org", "subject-of-eve", "eve", email="eve@example.org")
 
     async def done(act: Callable[[Store], Awaitable[T]]) -> T:
         store = open_store(redis_server.url)
@@ -178,11 +199,15 @@ def test_an_administrator_resets_a_second_factor_and_issues_a_ticket(
     out = capsys.readouterr().out
     assert "is gone" in out
     assert "hubgate users enrolment-ticket eve" in out
+    assert "A letter to eve@example.org says so." in out
+    ((recipients, message),) = box.letters
+    assert recipients == ["eve@example.org"]
+    assert "An administrator has reset the second factor of your account" in message.get_content()
     assert asyncio.run(done(lambda store: Factors(store, keyring).of(eve))) is None
 
     assert main(["users", "enrolment-ticket", "eve", "-c", str(path)]) == Exit.OK
     out, err = capsys.readouterr()
-    assert asyncio.run(done(lambda store: Tickets(store, keyring, demanded=False).good("eve", out)))
+    assert asyncio.run(done(lambda store: Tickets(store, keyring, demanded=False).recognised("eve", out)))
     assert "for 7 days" in err
     lines = [json.loads(line) for line in audit.read_text().splitlines()]
     assert [(line["event"], line["outcome"], line["user"]) for line in lines] == [

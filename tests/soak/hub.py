@@ -198,11 +198,8 @@ class Hub:
                 self.ledger.fail(f"{self.name}: {ask} came with {name!r}: {request.values(name)!r}, not {values!r}")
 
         exactly(b"Host", [self.netloc])
-        # Of a client that is gone already the kernel may not know any more who it was; nobody gets this answer.
-        nowhere = ask.mark.startswith("gone") and request.values(b"X-Real-IP") == [b""]
-        address = b"" if nowhere else b"127.0.0.1"
-        exactly(b"X-Forwarded-For", [address])
-        exactly(b"X-Real-IP", [address])
+        exactly(b"X-Forwarded-For", [b"127.0.0.1"])
+        exactly(b"X-Real-IP", [b"127.0.0.1"])
         cookie = b"; ".join(request.values(b"Cookie"))
         if b"hubgate" in cookie:
             self.ledger.fail(f"{self.name}: {ask} came with a cookie of the gateway's")

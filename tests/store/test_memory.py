@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from hubgate.errors import StoreFault
 from hubgate.store import open_store
-from hubgate.store.base import Store
+from hubgate.store.base import Change, Store
 from hubgate.store.memory import SWEEP_EVERY, MemoryStore
 from tests.store.redis_server import RedisServer
 
@@ -92,6 +92,10 @@ steps = st.one_of(
     st.builds(lambda k, v: call("put", k, v, ttl=600), keys, values),
     st.builds(lambda k, v: call("add", k, v, ttl=600), keys, values),
     st.builds(lambda k, v, w: call("replace", k, v, w, ttl=600), keys, values, values),
+    st.builds(
+        lambda changes: call("replace_many", changes),
+        st.lists(st.builds(Change, keys, values, values, st.just(600.0)), max_size=3),
+    ),
     st.builds(lambda k: call("take", k), keys),
     st.builds(lambda k: call("delete", *k), st.lists(keys, max_size=3)),
     st.builds(lambda k, t: call("touch", k, ttl=t), keys, st.sampled_from([600, 5])),

@@ -17,7 +17,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 
 from hubgate.errors import OperatorFault, StoreFault
 from hubgate.store import open_store
-from hubgate.store.base import Restored, Store
+from hubgate.store.base import Change, Restored, Store
 from hubgate.store.redis import CONNECTIONS
 from tests.store.redis_server import NEWEST, RedisServer, running
 
@@ -55,6 +55,7 @@ def calls(store: Store) -> list[Awaitable[object]]:
         store.put("k", b"1", ttl=60),
         store.add("k", b"1", ttl=60),
         store.replace("k", b"1", b"2", ttl=60),
+        store.replace_many([Change("k", b"1", b"2", 60)]),
         store.take("k"),
         store.delete("k"),
         store.touch("k", ttl=60),

@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 import pytest
 
 from hubgate.errors import StoreFault
-from hubgate.store.base import Event, Lost, Message, Restored, Store
+from hubgate.store.base import Change, Event, Lost, Message, Restored, Store
 
 Until = Callable[[Callable[[], Awaitable[bool]]], Awaitable[None]]
 
@@ -69,6 +69,25 @@ async def test_replace_compares_and_sets(store: Store) -> None:
     assert await store.replace("k", EVERY_BYTE, b"", ttl=60) is True
     assert await store.replace("k", b"", EVERY_BYTE, ttl=60) is True
     assert await store.get("k") == EVERY_BYTE
+
+
+async def test_many_are_replaced_each_for_itself(store: Store, until: Until) -> None:
+    await store.put("a", b"1", ttl=60)
+    await store.put("b", b"1", ttl=60)
+    changes = [
+        Change("a", b"1", b"2", ttl=60),
+        Change("nothing", b"", b"2", ttl=60),
+        Change("b", b"other", b"2", ttl=60),
+        Change("a", b"2", b"3", ttl=0.05),
+    ]
+    assert await store.replace_many(changes) == [True, False, False, True]
+    assert await store.get_many(["nothing", "b"]) == [None, b"1"]
+    assert await store.replace_many([]) == []
+
+    async def gone() -> bool:
+        return await store.get("a") is None
+
+    await until(gone)
 
 
 async def test_replace_is_atomic(stores: tuple[Store, Store]) -> None:
@@ -191,6 +210,7 @@ async def test_a_time_to_live_is_a_number_of_seconds(store: Store, ttl: float) -
         store.add("k", b"1", ttl=ttl),
         store.replace("k", b"old", b"1", ttl=ttl),
         store.replace("k", b"other", b"1", ttl=ttl),
+        store.replace_many([Change("k", b"old", b"1", ttl)]),
         store.touch("k", ttl=ttl),
         store.join("s", "m", ttl=ttl),
         store.put_listed("k", b"1", ttl=ttl, sets=["s"], member="m", sets_ttl=60),
@@ -306,10 +326,10 @@ async def test_messages_reach_every_subscription_in_order(stores: tuple[Store, S
 
 
 async def test_nothing_said_before_is_heard(store: Store) -> None:
-    await store.publish("t", b"before")
+    assert await store.publish("t", b"before") == 0
     async with store.subscribe("t") as events:
         assert await next_event(events) == Restored()
-        await store.publish("t", b"after")
+        assert await store.publish("t", b"after") == 1
         assert await next_event(events) == Message(b"after")
     await store.publish("t", b"nobody listens")
 
@@ -377,6 +397,7 @@ async def test_after_closing_there_is_nothing(stores: tuple[Store, Store]) -> No
         store.put("k", b"1", ttl=60),
         store.add("k", b"1", ttl=60),
         store.replace("k", b"1", b"2", ttl=60),
+        store.replace_many([Change("k", b"1", b"2", 60)]),
         store.take("k"),
         store.delete("k"),
         store.touch("k", ttl=60),

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import socket
+import struct
 from pathlib import Path
 
 import pytest
 from aiohttp import web
 
+from hubgate.web.listener import BrowserConnection
 from tests.kit.certificates import Authority
 from tests.kit.gate import gate
 from tests.kit.raw import Peer, RawUpstream, always, get, ok, post
@@ -89,6 +91,25 @@ async def test_a_slow_body_is_not_a_slow_head() -> None:
         await asyncio.sleep(0.25)
         await client.send(post(b"hello"))
         assert (await client.reply()).status == 200
+
+
+async def test_a_connection_without_an_address_is_not_listened_to(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Reset before it was accepted: its request can still be read, but the kernel may have forgotten whose it was."""
+    heard: list[str] = []
+    listening = BrowserConnection.data_received
+
+    def data_received(browser: BrowserConnection, data: bytes) -> None:
+        heard.append(browser.address)
+        listening(browser, data)
+
+    monkeypatch.setattr(BrowserConnection, "data_received", data_received)
+    async with RawUpstream(always(ok())) as hub, gate(hub) as door:
+        for _ in range(3):
+            with socket.create_connection(("127.0.0.1", door.port)) as gone:
+                gone.sendall(get())
+                gone.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        assert (await door.ask(get())).status == 200
+        assert set(heard) == {"127.0.0.1"}
 
 
 @pytest.mark.parametrize(

@@ -4,7 +4,12 @@ import pytest
 
 from hubgate.store.memory import MemoryStore
 from hubgate.web.sessions import Sessions
+from tests.kit.loops import loop_factories
 from tests.web.people import HOST, KEYRING, LIMITS, Clock
+
+
+def pytest_asyncio_loop_factories(item):
+    return loop_factories(item)
 
 
 @pytest.fixture

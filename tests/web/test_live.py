@@ -1,14 +1,16 @@
 """What a worker holds in its hands, and when it lets go."""
 
 import asyncio
+from dataclasses import replace
 
 import pytest
 
 from hubgate.errors import StoreFault
 from hubgate.store.base import Lost, Restored
 from hubgate.store.memory import MemoryStore
+from hubgate.web import live as live_module
 from hubgate.web.live import LiveSessions
-from hubgate.web.sessions import Sessions
+from hubgate.web.sessions import Closed, Sessions
 from tests.web.people import HOST, KEYRING, LIMITS, PROOF, person
 
 
@@ -126,14 +128,13 @@ async def test_forgetting_closes_every_socket_of_the_session_and_no_other(live, 
     cookie, found = await begin(sessions)
     other, _ = await begin(sessions, "bob")
     mine, theirs = Socket(), Socket()
-    (await live.find(cookie, HOST)).tunnels.add(mine)
-    (await live.find(other, HOST)).tunnels.add(theirs)
-    assert live.open_tunnels(found.key) == 1
-    live.forget(found.key)
+    (await live.find(cookie, HOST)).open.add(mine)
+    (await live.find(other, HOST)).open.add(theirs)
+    assert live.forget(found.key) == 1
     assert mine.closed
+    assert live.forget(found.key) == 0
     assert not theirs.closed
     assert live.cached(cookie, HOST, live._clock()) is None
-    assert live.open_tunnels(found.key) == 0
 
 
 async def test_a_session_that_ends_while_it_is_read_is_not_cached(live, sessions, store):
@@ -156,14 +157,42 @@ async def test_a_message_ends_the_session_on_every_worker(sessions, store, clock
     sockets = [Socket() for _ in workers]
     async with workers[0].kept(), workers[1].kept(), workers[2].kept():
         for worker, socket in zip(workers, sockets, strict=True):
-            (await worker.find(cookie, HOST)).tunnels.add(socket)
+            (await worker.find(cookie, HOST)).open.add(socket)
         while not all(worker.subscribed for worker in workers):
             await asyncio.sleep(0)
-        await sessions.end(found.key, found.session.identity)
+        assert await sessions.end([found.key]) == Closed(1, 3)
         async with asyncio.timeout(5):
             while not all(socket.closed for socket in sockets):
                 await asyncio.sleep(0.01)
         assert [await worker.find(cookie, HOST) for worker in workers] == [None, None, None]
+
+
+async def test_whoever_waits_for_a_session_that_ends_meanwhile_gets_none(live, sessions):
+    cookie, found = await begin(sessions)
+    waiting = [asyncio.create_task(live.find(cookie, HOST)) for _ in range(3)]
+    while len(live) == 0:
+        await asyncio.sleep(0)
+    await sessions._store.delete(f"session:{found.key}")
+    live.forget(found.key)  # it was read, and nobody has been told yet
+    assert await asyncio.gather(*waiting) == [None, None, None]
+
+
+async def test_where_somebody_has_been_is_noted_in_the_background_and_once(sessions, store, clock, monkeypatch):
+    monkeypatch.setattr(live_module, "_TICK", 0.01)
+    live = LiveSessions(sessions, store, LIMITS, outage_grace=120.0, clock=clock)
+    cookie, found = await begin(sessions)
+    async with live.kept():
+        here = await live.find(cookie, HOST)
+        here.visited("htc01")
+        here.visited("htc01", "of the hub")
+        async with asyncio.timeout(5):
+            while (await sessions.get(found.key)).session.hubs != (("htc01", "of the hub"),):
+                await asyncio.sleep(0.01)
+        reads = store.reads
+        for _ in range(10):
+            here.visited("htc01")
+            await asyncio.sleep(0.01)
+        assert store.reads == reads
 
 
 class Scripted(Flaky):
@@ -200,7 +229,7 @@ async def test_a_subscription_that_cant_be_trusted_has_everything_read_again(clo
     live = LiveSessions(sessions, store, LIMITS, outage_grace=120.0, clock=clock)
     cookie, found = await begin(sessions)
     socket = Socket()
-    (await live.find(cookie, HOST)).tunnels.add(socket)
+    (await live.find(cookie, HOST)).open.add(socket)
     await store.delete(f"session:{found.key}")
     async with live.kept():
         store.script.put_nowait(event)
@@ -229,10 +258,10 @@ async def test_a_session_that_goes_idle_has_its_sockets_closed_and_one_used_else
     idle_cookie, _ = await begin(sessions)
     busy_cookie, busy = await begin(sessions, "bob")
     idle_socket, busy_socket = Socket(), Socket()
-    (await live.find(idle_cookie, HOST)).tunnels.add(idle_socket)
-    (await live.find(busy_cookie, HOST)).tunnels.add(busy_socket)
+    (await live.find(idle_cookie, HOST)).open.add(idle_socket)
+    (await live.find(busy_cookie, HOST)).open.add(busy_socket)
     clock.now += LIMITS.idle
-    await sessions.seen(busy.key, clock.now)  # by another worker, which saw bob
+    await sessions.note([(busy.key, replace(busy.session, last_seen=clock.now))])  # by another worker, which saw bob
     async with live.kept(), asyncio.timeout(5):
         while not idle_socket.closed:
             await asyncio.sleep(0.01)
@@ -244,7 +273,7 @@ async def test_sockets_are_closed_when_the_store_has_been_away_for_too_long(live
     monkeypatch.setattr("hubgate.web.live._TICK", 0.01)
     cookie, _ = await begin(sessions)
     socket = Socket()
-    (await live.find(cookie, HOST)).tunnels.add(socket)
+    (await live.find(cookie, HOST)).open.add(socket)
     store.away = True
     async with live.kept(), asyncio.timeout(5):
         clock.now += 119

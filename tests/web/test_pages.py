@@ -20,7 +20,8 @@ from hypothesis import strategies as st
 
 import hubgate
 from hubgate.web.problems import PROBLEMS, told_as
-from hubgate.web.render import CSRF_FIELD, LOGOUT_PATH, MFA_PATH, MOVE_PATH, packaged_templates
+from hubgate.web.render import ACCOUNT_PATH, CSRF_FIELD, LOGOUT_PATH, MFA_PATH, MOVE_PATH
+from hubgate.web.templates import packaged_templates
 from hubgate.web.words import load_words
 from tests.gallery import (
     CLOSED,
@@ -174,7 +175,7 @@ def test_every_form_is_ours_and_carries_the_token(name: str) -> None:
     for form in re.findall(r"<form.*?</form>", html(SAMPLES[name]()), re.DOTALL):
         parts = Outline(form)
         assert parts.all("form")[0]["method"] == "post"
-        assert parts.all("form")[0]["action"] in {LOGOUT_PATH, MOVE_PATH, MFA_PATH}
+        assert parts.all("form")[0]["action"] in {LOGOUT_PATH, MOVE_PATH, MFA_PATH, ACCOUNT_PATH}
         assert parts.all("input", name=CSRF_FIELD)[0]["value"] == "csrf-token-of-this-session"
         assert parts.all("button", type="submit")
 
@@ -247,13 +248,16 @@ class TestLanding:
 class TestProblems:
     def test_every_code_that_the_source_names_has_words_of_its_own(self) -> None:
         # Codes that end inside the gateway and are never shown, each with its reason.
-        unseen = {"refresh_refused"}  # ends the session; the person meets the login
+        unseen = {
+            "refresh_refused",  # ends the session; the person meets the login
+            "logout_token_refused",  # a provider is told, behind everybody's back
+        }
         named = set(_codes(Path(hubgate.__file__).parent)) - unseen
         assert {"target_malformed", "no_hub_available", "id_token_refused"} <= named
         assert not [code for code in sorted(named) if told_as(code)[0] == "unexpected"]
 
     def test_no_sentences_without_a_code(self) -> None:
-        keys = load_words([packaged_templates()], language="en")
+        keys = load_words([packaged_templates()])["en"]
         said = {key.split(".")[1] for key in keys if key.startswith("problem.") and key.endswith(".title")}
         assert said == {*PROBLEMS, "unexpected"}
 
@@ -381,7 +385,7 @@ def test_the_clock_tells_the_date_of_another_day() -> None:
         may_move_at=None,
         request_id=REQUEST,
     )
-    assert re.search(r">\d{4}-\d\d-\d\d \d\d:\d\d ", html(old))
+    assert re.search(r">Friday, 18 September 2026, \d\d:\d\d ", html(old))
     assert "3 days ago" in Outline(html(old)).words
 
 

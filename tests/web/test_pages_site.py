@@ -16,7 +16,9 @@ from pytest_aiohttp.plugin import AiohttpClient
 
 import hubgate
 from hubgate.errors import OperatorFault
-from hubgate.web.render import STATIC_PATH, Pages, packaged_templates
+from hubgate.web.files import STATIC_PATH
+from hubgate.web.render import Pages
+from hubgate.web.templates import packaged_templates
 from hubgate.web.words import Words, load_words
 from tests.gallery import HTC, REQUEST, all_up, pages_for, session
 
@@ -55,22 +57,22 @@ class TestWords:
         ],
     )
     def test_spans_are_told_coarsely(self, seconds: float, told: str) -> None:
-        assert load_words([packaged_templates()], language="en").span(seconds) == told
+        assert load_words([packaged_templates()])["en"].span(seconds) == told
 
     def test_a_language_that_nobody_wrote(self) -> None:
         with pytest.raises(OperatorFault, match="messages_missing"):
-            load_words([packaged_templates()], language="tlh")
+            load_words([packaged_templates()], wanted=["tlh"])
 
     def test_every_sentence_is_said_somewhere(self) -> None:
         """A sentence that no page says would be translated for nothing."""
         templates = " ".join(path.read_text() for path in packaged_templates().glob("*.html"))
-        source = templates + (ROOT / "proxy/hubgate/web/render.py").read_text()
-        source += (ROOT / "proxy/hubgate/web/words.py").read_text()
-        built = ("problem.", "landing.factor.", "time.", "receipt.connections.", "language.")
-        built += ("mfa.reason.", "mfa.trouble.", "mfa.manage_left.")
+        source = templates + "".join(path.read_text() for path in (ROOT / "proxy/hubgate/web").glob("*.py"))
+        built = ("problem.", "landing.factor.", "time.", "ago.", "date.weekdays.", "date.months.", "notice.")
+        built += ("letter.", "receipt.connections.", "language.", "mfa.reason.", "mfa.trouble.", "mfa.manage_left.")
+        built += ("account.ended.",)
         unsaid = [
             key
-            for key in load_words([packaged_templates()], language="en")
+            for key in load_words([packaged_templates()])["en"]
             if f'"{key}"' not in source and f"'{key}'" not in source and not key.startswith(built)
         ]
         assert unsaid == ["landing.up", "landing.degraded", "landing.down"]  # said as "landing." ~ state
@@ -87,7 +89,7 @@ class TestOverrides:
     def test_a_translation_may_be_incomplete(self, tmp_path: Path) -> None:
         (tmp_path / "messages").mkdir()
         (tmp_path / "messages" / "ar.toml").write_text('[language]\ndirection = "rtl"\n[page]\nlog_out = "خروج"\n')
-        words = load_words([packaged_templates(), tmp_path], language="ar")
+        words = load_words([packaged_templates(), tmp_path])["ar"]
         assert (words.language, words.direction) == ("ar", "rtl")
         assert words("page.log_out") == "خروج"
         assert words("landing.up") == "Ready"
@@ -158,7 +160,7 @@ class TestFiles:
         (tmp_path / "secret.css").write_text("secret")
         pages = pages_for(HTC, override=tmp_path)
         app = web.Application()
-        app.router.add_get(STATIC_PATH + "{name}", pages.static)
+        app.router.add_get(STATIC_PATH + "{name}", pages.files.serve)
         return await aiohttp_client(app)
 
     async def test_a_linked_file_is_kept_for_ever_and_a_bare_one_is_asked_for(self, client) -> None:  # type: ignore[no-untyped-def]  # generic client
@@ -211,12 +213,12 @@ class TestFiles:
 
     def test_files_for_the_portal(self) -> None:
         pages = pages_for(HTC)
-        icon, robots = pages.file("favicon.svg"), pages.file("robots.txt")
+        icon, robots = pages.files.answer("favicon.svg"), pages.files.answer("robots.txt")
         assert icon is not None
         assert robots is not None
         assert isinstance(robots.body, bytes)
         assert b"Disallow: /" in robots.body
-        assert pages.file("nothing.png") is None
+        assert pages.files.answer("nothing.png") is None
 
 
 class TestColours:
@@ -251,7 +253,7 @@ class TestInstalled:
         package = tmp_path / "hubgate"
         shutil.copytree(Path(hubgate.__file__).parent, package, ignore=shutil.ignore_patterns("__pycache__"))
         shutil.copytree(ROOT / "templates", package / "templates")
-        said = "from hubgate.web import render; print(render.packaged_templates()); print(render.__file__)"
+        said = "from hubgate.web import templates; print(templates.packaged_templates()); print(templates.__file__)"
         answer = subprocess.run(
             [sys.executable, "-c", said],
             env={**os.environ, "PYTHONPATH": str(tmp_path)},
@@ -261,7 +263,7 @@ class TestInstalled:
             timeout=60,
             check=True,
         )
-        assert answer.stdout.split() == [str(package / "templates"), str(package / "web" / "render.py")]
+        assert answer.stdout.split() == [str(package / "templates"), str(package / "web" / "templates.py")]
 
     @pytest.mark.nightly
     def test_the_wheel_has_every_template(self, tmp_path: Path) -> None:

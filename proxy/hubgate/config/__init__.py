@@ -10,6 +10,7 @@ from hubgate.config.reading import load, parse
 from hubgate.config.secret import Secret, Surroundings
 from hubgate.config.tables import (
     Affinity,
+    Announcement,
     Config,
     Gateway,
     Health,
@@ -18,6 +19,7 @@ from hubgate.config.tables import (
     Keycloak,
     Limits,
     Log,
+    Mail,
     Mfa,
     Oidc,
     Pool,
@@ -29,6 +31,7 @@ from hubgate.config.tables import (
 
 __all__ = [
     "Affinity",
+    "Announcement",
     "Config",
     "ConfigFaults",
     "Fault",
@@ -39,6 +42,7 @@ __all__ = [
     "Keycloak",
     "Limits",
     "Log",
+    "Mail",
     "Mfa",
     "Oidc",
     "Pool",

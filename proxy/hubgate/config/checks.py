@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import re
 import ssl
+import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from itertools import combinations
@@ -18,6 +19,8 @@ from urllib.parse import urlsplit
 from hubgate.config.faults import Fault, Location, place, shown
 from hubgate.config.tables import Config, Hub, Pool, Unknown
 from hubgate.config.values import Address, is_ip, is_loopback
+from hubgate.core.announcement import Phase
+from hubgate.core.colour import GROUNDS, TEXT_CONTRAST, Scheme, contrast, least_contrast, readable
 from hubgate.core.site import ASSERTION_HEADER, OWN_PREFIX, Site
 
 _TAKEN_HEADERS = frozenset(
@@ -118,6 +121,31 @@ def _second_factor(config: Config) -> Iterator[Fault]:
         yield _fault(("mfa", "acr"), mfa.acr, 'an acr or an amr that proves the second factor; or mode = "off"')
 
 
+def _step_ups(config: Config) -> Iterator[Fault]:
+    if config.mfa.mode == "off":
+        for location, pool in _pools(config):
+            with suppress(Unknown):
+                if pool.step_up:
+                    yield _fault((*location, "step_up"), list(pool.step_up), 'nothing: mfa.mode is "off"')
+
+
+def _mail(config: Config) -> Iterator[Fault]:
+    mail = config.mail
+    if mail is None:
+        return
+    with suppress(Unknown):
+        if mail.ca and (why := _authority_fault(mail.ca)):
+            yield Fault("mail.ca", f"{mail.ca}: {why}", "a PEM file with certificates")
+    with suppress(Unknown):
+        if bool(mail.user) != (mail.password is not None):
+            yield Fault("mail.password" if mail.user else "mail.user", "nothing", "user and password together")
+    with suppress(Unknown):
+        if mail.password is not None and mail.smtp.startswith("smtp://"):
+            yield _fault(
+                ("mail", "smtp"), mail.smtp, "smtps:// or smtp+starttls://, so that nobody else gets the password"
+            )
+
+
 def _limits(config: Config) -> Iterator[Fault]:
     if config.session.idle > config.session.max:
         yield Fault(
@@ -210,6 +238,47 @@ def _other_authorities(config: Config) -> Iterator[Fault]:
             yield Fault("store.ca", f"{config.store.ca}: {why}", "a PEM file with certificates")
 
 
+def _look(config: Config) -> Iterator[Fault]:
+    portal = config.portal
+    with suppress(Unknown):
+        if portal.logo_dark and not portal.logo:
+            yield _fault(("portal", "logo_dark"), portal.logo_dark, "a logo, for light pages, beside it")
+    with suppress(Unknown):
+        yield from _colour_faults("accent", portal.accent, "light")
+    with suppress(Unknown):
+        yield from _colour_faults("accent_dark", portal.accent_dark, "dark")
+
+
+def _colour_faults(key: str, colour: str, scheme: Scheme) -> Iterator[Fault]:
+    if not colour or least_contrast(colour, scheme) >= TEXT_CONTRAST:
+        return
+    ground = min(GROUNDS[scheme], key=lambda each: contrast(colour, each))
+    # Rounded down: 4.49 is not 4.5.
+    yield Fault(
+        place(("portal", key)),
+        f'"{colour}", with a contrast of {int(contrast(colour, ground) * 100) / 100} to the {scheme} pages\' {ground}',
+        f"a contrast of {TEXT_CONTRAST} or more, else people can't read it (WCAG 2.2, 1.4.3); "
+        f'the nearest of this hue is "{readable(colour, scheme)}"',
+    )
+
+
+def _announcements(config: Config) -> Iterator[Fault]:
+    for index, announcement in enumerate(config.announcements):
+        location: Location = ("announcements", index)
+        with suppress(Unknown):
+            begins, ends = announcement.from_, announcement.until
+            if begins is not None and ends is not None and ends <= begins:
+                yield Fault(place((*location, "until")), "a time that is not after from", "a later time than from")
+        with suppress(Unknown):
+            if announcement.level == "maintenance" and announcement.from_ is None:
+                yield _fault((*location, "from"), None, "when the maintenance begins")
+        with suppress(Unknown):
+            names = [pool.name for pool in config.pools]
+            for number, name in enumerate(announcement.pools):
+                if name not in names:
+                    yield _fault((*location, "pools", number), name, f"the name of a pool: {', '.join(names)}")
+
+
 _CHECKS: tuple[Check, ...] = (
     _public_url,
     _listeners,
@@ -219,12 +288,16 @@ _CHECKS: tuple[Check, ...] = (
     _provider,
     _other_authorities,
     _second_factor,
+    _step_ups,
+    _mail,
     _limits,
     _identity_header,
     _usernames,
     _names,
     _pool_places,
     _hub_tls,
+    _look,
+    _announcements,
 )
 
 
@@ -285,9 +358,14 @@ def cautions(config: Config) -> Iterator[str]:
                 "enrolled second factors are kept in memory: after a restart whoever knows a password can enrol anew; "
                 "a site needs redis:// with appendonly yes and maxmemory-policy noeviction"
             )
+    if config.mail is not None and config.mfa.mode != "gateway":
+        yield '[mail] is set, but mfa.mode is not "gateway": there is nothing that hubgate would write about'
     for key, url in (("oidc.issuer", config.oidc.issuer), ("oidc.internal_url", config.oidc.internal_url)):
         if url.startswith("http://") and not is_loopback(urlsplit(url).hostname or ""):
             yield f"{key} is http://: the client secret and tokens travel in plain text; use https://"
+    for index, announcement in enumerate(config.told()):
+        if announcement.phase(time.time()) is Phase.OVER:
+            yield f"announcements[{index}] is over: nobody sees it any more, it can be taken out"
     by_url: dict[str, str] = {}
     for pool in site.pools:
         for upstream in pool.upstreams:

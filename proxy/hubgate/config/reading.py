@@ -11,6 +11,7 @@ import os
 import stat
 import tomllib
 from collections.abc import Iterable, Iterator, Mapping
+from datetime import datetime
 from difflib import get_close_matches
 from functools import cache
 from pathlib import Path
@@ -94,8 +95,9 @@ def _partial(table: type[TableT], raw: object, around: Surroundings) -> TableT:
     given: Mapping[str, Any] = raw if isinstance(raw, Mapping) else {}
     for name, field in fields:
         inner = inner_table(field)
-        value = given.get(name)
-        if name not in given:
+        key = written(name, field)
+        value = given.get(key)
+        if key not in given:
             if not field.is_required():
                 values[name] = _default(table, name, around)
         elif inner is None:
@@ -126,6 +128,11 @@ def _adapter(table: type[Table], name: str) -> TypeAdapter[Any]:
     # pydantic takes the bounds of a field out of its type; this puts them back.
     annotation: Any = Annotated[field.annotation, *field.metadata] if field.metadata else field.annotation
     return TypeAdapter(annotation)
+
+
+def written(name: str, field: FieldInfo) -> str:
+    """The key of a field as it stands in the file: its name, but for a word that Python keeps to itself."""
+    return field.alias or name
 
 
 def inner_table(field: FieldInfo) -> type[Table] | None:
@@ -194,7 +201,7 @@ def _at(location: Location) -> tuple[type[Table], FieldInfo | None]:
     for index, part in enumerate(location):
         if isinstance(part, int):
             continue
-        field = table.model_fields.get(part)
+        field = _keys(table).get(part)
         inner = None if field is None else inner_table(field)
         if inner is None:
             break
@@ -211,13 +218,17 @@ def _wanted(name: str, field: FieldInfo | None) -> str:
 
 
 def _suggestion(name: str, table: type[Table]) -> str:
-    near = get_close_matches(name.lower(), table.model_fields, 1)
+    near = get_close_matches(name.lower(), _keys(table), 1)
     if near:
         return f"did you mean {near[0]}?"
     elsewhere = [where for where, other in _tables() if name in other.model_fields and other is not table]
     if elsewhere:
         return f"did you mean the {name} of {' or '.join(elsewhere)}?"
-    return f"one of {', '.join(table.model_fields)}"
+    return f"one of {', '.join(_keys(table))}"
+
+
+def _keys(table: type[Table]) -> Mapping[str, FieldInfo]:
+    return {written(name, field): field for name, field in table.model_fields.items()}
 
 
 def _tables() -> Iterator[tuple[str, type[Table]]]:
@@ -246,6 +257,8 @@ def literal(value: object) -> str:
         case dict():
             inside = ", ".join(f"{key} = {literal(item)}" for key, item in value.items())
             return f"{{ {inside} }}" if inside else "{}"
+        case datetime():
+            return value.isoformat()
         case list() | tuple():
             return f"[{', '.join(map(literal, value))}]"
         case _:

@@ -7,6 +7,7 @@ for each other is `checks`.
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 from urllib.parse import urlsplit
 
@@ -21,17 +22,26 @@ from hubgate.config.values import (
     ExistingFile,
     Host,
     HubUrl,
+    Language,
     Link,
     Listen,
+    LocalProse,
+    LocalText,
+    LocalWords,
+    Mailbox,
+    MailUrl,
+    Moment,
     Name,
+    OptionalColour,
     OptionalDirectory,
     OptionalFile,
     OptionalListen,
+    OptionalPicture,
     OptionalUrl,
     Origin,
     Pattern,
+    Place,
     PoolPath,
-    Prose,
     SigningKey,
     Sink,
     StoreUrl,
@@ -41,6 +51,9 @@ from hubgate.config.values import (
     Word,
     authority,
 )
+from hubgate.core.announcement import Announcement as SiteAnnouncement
+from hubgate.core.announcement import Level
+from hubgate.core.freshness import Demand
 from hubgate.core.identity import DEFAULT_PATTERN, Admission, UsernamePolicy
 from hubgate.core.session import Limits as SessionLimits
 from hubgate.core.site import Disclose, Site
@@ -175,6 +188,20 @@ class Mfa(Table):
     )
 
 
+class Mail(Table):
+    """Tell people by mail when their second factor changes (mfa.mode "gateway")."""
+
+    smtp: MailUrl = _key(
+        "the mail server: smtps:// or smtp+starttls:// (encrypted, the certificate is checked), or smtp:// (encrypted "
+        "where the server offers it, not checked); without a port 465, 587, 25",
+        example="smtp+starttls://mail.example.org",
+    )
+    sender: Mailbox = _key("who the letters are from", example="Example Lab <jupyter@example.org>")
+    user: Text = _key('our name at the server; "": it asks for none', "", example="hubgate")
+    password: Secret | None = _key("our password there", None, example=_secret_ref("HUBGATE_MAIL_PASSWORD"))
+    ca: OptionalFile = _key("PEM file with the authority of the server's certificate; \"\": the system's", "")
+
+
 class Session(Table):
     """How long a login lives."""
 
@@ -232,11 +259,49 @@ class Log(Table):
 
 
 class Portal(Table):
-    """What the landing page says about the site."""
+    """How the pages look, and what they say about the site. docs/pages.md shows it."""
 
     title: Text = _key("the site's name", "Jupyter")
-    help_url: Link = _key('where people find help; "": no link', "")
-    help_text: Prose = _key("what to do when something doesn't work", "")
+    welcome: LocalText = _key(
+        'a line below the landing page\'s heading, or { en = "…", de = "…" }; "": hubgate\'s own', ""
+    )
+    help_url: Link = _key('where people find help, also mailto:; "": no link', "")
+    help_text: LocalProse = _key("what to do when something doesn't work, or one text for each language", "")
+    privacy_url: Link = _key('link in the footer; "": none', "")
+    imprint_url: Link = _key('link in the footer; "": none', "")
+    accessibility_url: Link = _key('link in the footer to the accessibility statement; "": none', "")
+    logo: OptionalPicture = _key('picture instead of hubgate\'s mark: .svg, .png, .webp or .jpg; "": the mark', "")
+    logo_dark: OptionalPicture = _key('the same for dark pages; "": the same picture', "")
+    accent: OptionalColour = _key('colour of links and buttons, as "#0b6374"; "": hubgate\'s own', "")
+    accent_dark: OptionalColour = _key('the same on dark pages; "": as light a shade of accent as they need', "")
+    languages: tuple[Language, ...] = _key(
+        "languages that pages speak, the site's own first; empty: all that there are, English first", []
+    )
+
+
+class Announcement(Table):
+    """Something to tell people on the landing page, and while they wait for one of its pools."""
+
+    text: LocalWords = _key(
+        "what is said, or one text for each language",
+        example={"en": "Storage is slower than usual today.", "de": "Heute ist der Speicher langsamer als sonst."},
+    )
+    level: Literal["info", "warning", "maintenance"] = _key(
+        'how it is shown; "maintenance": planned work that lasts from `from` until `until`, told before', "info"
+    )
+    from_: Moment | None = _key(
+        "not before; for a maintenance, when it begins",
+        None,
+        alias="from",
+        example=datetime.fromisoformat("2026-11-24T08:00:00+01:00"),
+    )
+    until: Moment | None = _key(
+        "not after; none: until it is taken out here",
+        None,
+        example=datetime.fromisoformat("2026-11-24T10:00:00+01:00"),
+    )
+    notice: DurationOrZero = _key("how long before it begins a maintenance is told", "7d")
+    pools: tuple[Name, ...] = _key("names of the pools that it is about; empty: the site", [], example=["htc"])
 
 
 class Hub(Table):
@@ -270,6 +335,12 @@ class Pool(Table):
     disclose: Literal["hub", "login", "all"] = _key(
         'which paths learn who the user is: "hub", "login", or "all" for backends that are no hubs (said loudly)', "hub"
     )
+    step_up: tuple[Place, ...] = _key(
+        'where a second factor must have been shown lately: "start" (servers), "admin", "tokens", "share", "all", or '
+        'paths below the pool\'s, as "user/*/lab" (with all below; "*" is one segment, "$" at the end: nothing below)',
+        [],
+    )
+    step_up_max_age: Annotated[Duration, Field(ge=60)] = _key("how lately, a minute or more", "15m")
     help: Text = _key("what somebody without access can do", "", example="Ask your group leader for an allocation.")
     hubs: tuple[Hub, ...] = Field(min_length=1, description="its hubs")
 
@@ -283,6 +354,7 @@ class Config(Table):
     oidc: Oidc
     keycloak: Keycloak | None = None
     mfa: Mfa = Field(default_factory=Mfa)
+    mail: Mail | None = None
     session: Session = Field(default_factory=Session)
     identity: Identity = Field(default_factory=Identity)
     health: Health = Field(default_factory=Health)
@@ -290,6 +362,7 @@ class Config(Table):
     limits: Limits = Field(default_factory=Limits)
     log: Log = Field(default_factory=Log)
     portal: Portal = Field(default_factory=Portal)
+    announcements: tuple[Announcement, ...] = ()
     pools: tuple[Pool, ...] = Field(min_length=1)
 
     _cautions: tuple[str, ...] = PrivateAttr(default=())
@@ -310,6 +383,13 @@ class Config(Table):
             public_url=self.gateway.public_url,
             pools=tuple(self._pool(pool) for pool in self.pools),
             admin_groups=self.gateway.admin_groups,
+        )
+
+    def told(self) -> tuple[SiteAnnouncement, ...]:
+        """The announcements as core knows them."""
+        return tuple(
+            SiteAnnouncement(each.text, Level(each.level), each.from_, each.until, each.pools, each.notice)
+            for each in self.announcements
         )
 
     def usernames(self) -> UsernamePolicy:
@@ -361,4 +441,5 @@ class Config(Table):
             host=self.pool_host(pool),
             groups=pool.groups,
             disclose=Disclose(pool.disclose),
+            step_up=Demand(pool.step_up, pool.step_up_max_age, self.mfa.acr) if pool.step_up else None,
         )

@@ -10,14 +10,18 @@ from __future__ import annotations
 import ipaddress
 import os
 import re
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Annotated, Any
 from urllib.parse import SplitResult, urlsplit
 
-from pydantic import AfterValidator, BeforeValidator, Field, ValidationInfo
+from pydantic import AfterValidator, BeforeValidator, Field, PlainValidator, ValidationInfo
 
 from hubgate.config.faults import Refusal
 from hubgate.config.secret import Secret, resolved, surroundings, why_not
+from hubgate.core.colour import is_colour
+from hubgate.core.freshness import ACTIONS, is_place
 
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
@@ -45,6 +49,47 @@ Word = Annotated[str, Field(min_length=1), AfterValidator(_one_line)]
 
 Prose = Annotated[str, AfterValidator(_prose)]
 """Text that may have several lines."""
+
+
+_LANGUAGE = re.compile(r"[A-Za-z]{2,8}(-[A-Za-z0-9]{1,8})*")
+
+
+def _language(value: str) -> str:
+    if not _LANGUAGE.fullmatch(value):
+        raise Refusal('a language (BCP 47), such as "en", "de" or "pt-BR"')
+    return value
+
+
+Language = Annotated[str, AfterValidator(_language)]
+
+
+def _in_languages(one: Callable[[str], str]) -> PlainValidator:
+    def check(value: object) -> str | Mapping[str, str]:
+        match value:
+            case str():
+                return one(value)
+            case dict() if value and all(isinstance(text, str) and text for text in value.values()):
+                return {_language(language): one(text) for language, text in value.items()}
+            case _:
+                raise Refusal('a text in quotes, or one for each language, as { en = "…", de = "…" }')
+
+    return PlainValidator(check)
+
+
+def _said(value: str) -> str:
+    if not value.strip():
+        raise Refusal("a text that is not empty")
+    return _prose(value)
+
+
+LocalText = Annotated[str | Mapping[str, str], _in_languages(_one_line)]
+"""One line for people, in one language or in several."""
+
+LocalProse = Annotated[str | Mapping[str, str], _in_languages(_prose)]
+"""The same of several lines."""
+
+LocalWords = Annotated[str | Mapping[str, str], _in_languages(_said)]
+"""The same, and not empty."""
 
 
 def _matching(pattern: str, expected: str) -> AfterValidator:
@@ -78,6 +123,18 @@ PoolPath = Annotated[
         'a path that starts and ends with "/", such as "/htc/" (the base_url of its hubs)',
     ),
 ]
+
+
+def _place(value: str) -> str:
+    if not is_place(value):
+        raise Refusal(
+            f'{", ".join(ACTIONS)}, or a path below the pool\'s, without a slash in front, as "hub/spawn", "user/*/lab"'
+        )
+    return value
+
+
+Place = Annotated[str, AfterValidator(_place)]
+"""Where a fresh second factor can be demanded."""
 
 
 def _pattern(value: str) -> str:
@@ -122,6 +179,32 @@ Duration = Annotated[float, BeforeValidator(_seconds), AfterValidator(_positive)
 
 DurationOrZero = Annotated[float, BeforeValidator(_seconds)]
 """Seconds; none has a meaning of its own, which the key tells."""
+
+
+# -- times and colours
+
+
+def _moment(value: object) -> float:
+    expected = "a date and time with its offset, without quotes, such as 2026-11-24T08:00:00+01:00"
+    if not isinstance(value, datetime):
+        raise Refusal(expected)
+    if value.tzinfo is None:
+        raise Refusal(expected, found=f"{value}, without an offset")
+    return value.timestamp()
+
+
+Moment = Annotated[float, PlainValidator(_moment)]
+"""Seconds since the epoch."""
+
+
+def _colour(value: str) -> str:
+    if value and not is_colour(value):
+        raise Refusal('a colour as "#0b6374", or "" for hubgate\'s')
+    return value.lower()
+
+
+OptionalColour = Annotated[str, AfterValidator(_colour)]
+"""`#rrggbb`, or empty."""
 
 
 # -- addresses
@@ -303,6 +386,34 @@ def _store_url(value: Secret) -> Secret:
 
 StoreUrl = Annotated[Secret, AfterValidator(_store_url)]
 
+_MAIL = "smtps://, smtp+starttls:// or smtp://, and a host, with a port or not"
+
+
+def _mail_url(value: str) -> str:
+    scheme, separator, rest = _one_line(value).partition("://")
+    if not separator or scheme not in ("smtp", "smtps", "smtp+starttls"):
+        raise Refusal(_MAIL)
+    if "@" in rest:
+        raise Refusal(
+            f"{_MAIL}; user and password are keys of their own", found=f"an address that starts with {scheme}://"
+        )
+    _host(rest)
+    return f"{scheme}://{rest}"
+
+
+MailUrl = Annotated[str, AfterValidator(_mail_url)]
+
+_ADDRESS = rf"[A-Za-z0-9!#$%&'*+/=?^_`{{|}}~.-]+@{_HOST.pattern}"
+
+Mailbox = Annotated[
+    str,
+    _matching(
+        rf"{_ADDRESS}|[^<>()\[\],;:@\"\\\x00-\x1f]+ <{_ADDRESS}>",
+        'a mail address, with a name before it or not: "Example Lab <jupyter@example.org>"',
+    ),
+]
+"""One mail address (RFC 5322, 3.4)."""
+
 _SHORTEST_KEY = 32
 
 
@@ -339,6 +450,31 @@ def _existing_directory(value: str, info: ValidationInfo[Any]) -> str:
     return str(path.absolute())
 
 
+_PICTURES: Mapping[str, re.Pattern[bytes]] = {
+    ".svg": re.compile(rb"(?s).*<svg[\s>]"),
+    ".png": re.compile(rb"\x89PNG\r\n\x1a\n"),
+    ".webp": re.compile(rb"(?s)RIFF....WEBP"),
+    ".jpg": re.compile(rb"\xff\xd8\xff"),
+}
+_LARGEST_PICTURE = 256 * 1024
+
+
+def _picture(value: str, info: ValidationInfo[Any]) -> str:
+    expected = f"a picture, {', '.join(_PICTURES)}, of {_LARGEST_PICTURE // 1024} KiB at most"
+    path = resolved(value, surroundings(info))
+    try:
+        with path.open("rb") as file:
+            content = file.read(_LARGEST_PICTURE + 1)
+    except OSError as error:
+        raise Refusal(expected, found=why_not(path, error)) from None
+    if len(content) > _LARGEST_PICTURE:
+        raise Refusal(expected, found=f"{path}: {path.stat().st_size // 1024} KiB")
+    begins = _PICTURES.get(path.suffix)
+    if begins is None or not begins.match(content):
+        raise Refusal(expected, found=f"{path}: something else")
+    return str(path.absolute())
+
+
 def _sink(value: str, info: ValidationInfo[Any]) -> str:
     if value == "-":
         return value
@@ -355,5 +491,6 @@ OptionalFile = Annotated[str, AfterValidator(lambda value, info: _existing_file(
 OptionalDirectory = Annotated[
     str, AfterValidator(lambda value, info: _existing_directory(value, info) if value else value)
 ]
+OptionalPicture = Annotated[str, AfterValidator(lambda value, info: _picture(value, info) if value else value)]
 Sink = Annotated[str, AfterValidator(_sink)]
 """`-` for standard output, else the absolute path of a file."""

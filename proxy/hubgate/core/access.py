@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Literal, Protocol
 
+from hubgate.core.freshness import Demand
 from hubgate.core.session import Limits, Session, SessionState
 from hubgate.core.site import Pool
 
@@ -49,6 +50,14 @@ class Challenge:
 
 
 @dataclass(frozen=True, slots=True)
+class StepUp:
+    """Somebody has to show their second factor anew first."""
+
+    kind: Kind
+    demand: Demand
+
+
+@dataclass(frozen=True, slots=True)
 class Deny:
     """It may not, and logging in again won't help. `needs`: the groups of which one would be enough."""
 
@@ -56,7 +65,7 @@ class Deny:
     needs: tuple[str, ...]
 
 
-Decision = Forward | Challenge | Deny
+Decision = Forward | Challenge | StepUp | Deny
 
 _FORWARD = Forward()
 
@@ -76,8 +85,13 @@ def kind_of(method: str, headers: Headers) -> Kind:
     return Kind.NAVIGATION if navigates else Kind.FETCH
 
 
-def decide(pool: Pool, session: Session | None, kind: Kind, *, limits: Limits, now: float) -> Decision:
-    """Whether a request to `pool` may go on at `now` (seconds since the epoch)."""
+def decide(
+    pool: Pool, session: Session | None, kind: Kind, *, limits: Limits, now: float, demand: Demand | None = None
+) -> Decision:
+    """Whether a request to `pool` may go on at `now` (seconds since the epoch).
+
+    `demand`: what this place of the pool asks of the proof, None for nothing.
+    """
     if session is None:
         return Challenge(kind)
     state = session.state(limits, now)
@@ -85,6 +99,8 @@ def decide(pool: Pool, session: Session | None, kind: Kind, *, limits: Limits, n
         return Challenge(kind, state)
     if not pool.admits(session.identity.groups):
         return Deny("group_missing", pool.groups)
+    if demand is not None and now >= demand.met_until(session.proof):
+        return StepUp(kind, demand)
     return _FORWARD
 
 

@@ -179,6 +179,16 @@ class HubCookieTags:
         return part
 
 
+_SESSION_ID = re.compile(rb"(?:^|; )jupyterhub-session-id=\"?([0-9A-Za-z_-]{1,128})\"?(?:;|$)")
+
+
+def hub_session(field: bytes) -> str:
+    """What JupyterHub calls this browser's session, out of a Cookie field as it goes to the hub; "" if it isn't there.
+    Tokens at the hub that hang on this session are marked with it."""
+    found = _SESSION_ID.search(field)
+    return "" if found is None else found[1].decode("ascii")
+
+
 def _message(user_key: str, name: bytes, inner: bytes) -> bytes:
     # Length first: a user key may hold any character, a separator too.
     key = user_key.encode("utf-8", "surrogatepass")

@@ -14,7 +14,7 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from typing import Any
 
 from hubgate.errors import ClientFault
@@ -40,7 +40,7 @@ class Identity:
 
     def as_record(self) -> dict[str, Any]:
         """As JSON for the store; `from_record` reads it."""
-        return asdict(self) | {"groups": list(self.groups)}
+        return {name: getattr(self, name) for name in self.__slots__} | {"groups": list(self.groups)}
 
     @classmethod
     def from_record(cls, record: Mapping[str, Any]) -> Identity:

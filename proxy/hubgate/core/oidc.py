@@ -17,7 +17,7 @@ import math
 import re
 from base64 import urlsafe_b64encode
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import parse_qsl, quote, unquote
 
@@ -25,7 +25,7 @@ from joserfc import jws
 from joserfc.errors import JoseError
 from joserfc.jwk import ECKey, Key, OKPKey, RSAKey
 from joserfc.jwk import import_key as import_jwk
-from joserfc.jws import JWSRegistry
+from joserfc.jws import CompactSignature, JWSRegistry
 
 from hubgate.core.identity import Proof
 from hubgate.errors import ClientFault, HubgateFault, ProviderFault
@@ -51,7 +51,8 @@ _ID_TOKEN_TYPES = frozenset({"jwt", "application/jwt", "id", "id_token"})
 @dataclass(frozen=True, slots=True)
 class LoginAttempt:
     """One login that was begun: what the callback will be compared with. `browser`: a hash of the cookie that binds it
-    to one browser; `begun`: seconds since the epoch; `tries`: how many attempts came before, without a person's doing.
+    to one browser; `begun`: seconds since the epoch; `tries`: how many attempts came before, without a person's doing;
+    `max_age`: seconds that the proof may be old, None where the provider's session is good enough.
     """
 
     state: str = field(repr=False)
@@ -62,10 +63,11 @@ class LoginAttempt:
     browser: str = field(repr=False)
     begun: int
     tries: int = 0
+    max_age: int | None = None
 
     def as_record(self) -> dict[str, Any]:
         """As JSON for the store; `from_record` reads it."""
-        return asdict(self)
+        return {name: getattr(self, name) for name in self.__slots__}
 
     @classmethod
     def from_record(cls, record: Mapping[str, Any]) -> LoginAttempt:
@@ -247,10 +249,16 @@ def token_header(token: str) -> dict[str, Any]:
     Raises ProviderFault `id_token_refused` for what is too large, no compact JWS (RFC 7515, 7.1), or signed with an
     algorithm that isn't accepted.
     """
+    return _signed(token).headers()
+
+
+def _signed(token: str) -> CompactSignature:
+    """A token taken apart, of which nothing is verified yet. Raises as `token_header` does."""
     if len(token) > LARGEST_TOKEN:
         raise _refused("too_large")
     try:
-        header = jws.extract_compact(token.encode()).headers()
+        signed = jws.extract_compact(token.encode(), registry=_REGISTRY)
+        header = signed.headers()
         _REGISTRY.check_header(header)
     except (JoseError, ValueError, TypeError, AttributeError, RecursionError) as error:
         raise _refused("malformed") from error
@@ -258,7 +266,7 @@ def token_header(token: str) -> dict[str, Any]:
     if "b64" in header:
         raise _refused("malformed")
     _REGISTRY.get_alg(header["alg"])
-    return header
+    return signed
 
 
 def choose_key(keys: Sequence[Key], header: Mapping[str, Any]) -> Key | None:
@@ -276,10 +284,11 @@ def choose_key(keys: Sequence[Key], header: Mapping[str, Any]) -> Key | None:
 
 def verified_claims(token: str, key: Key) -> dict[str, Any]:
     """The claims of a token that this key signed. Raises ProviderFault `id_token_refused`."""
-    token_header(token)
+    signed = _signed(token)
     try:
-        payload = jws.deserialize_compact(token.encode(), key, registry=_REGISTRY).payload
-        claims = json.loads(payload or b"")
+        if not jws.validate_compact(signed, key, registry=_REGISTRY):
+            raise _refused("signature")
+        claims = json.loads(signed.payload or b"")
     except (JoseError, ValueError, TypeError, RecursionError) as error:
         raise _refused("signature" if isinstance(error, JoseError) else "malformed") from error
     if not isinstance(claims, dict):

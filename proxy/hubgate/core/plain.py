@@ -4,7 +4,7 @@ A page of JupyterLab loads hundreds of files, each with a GET without a body, wi
 same spelling. Such a request is recognised here from its bytes: a target that has one reading, and fields that were
 judged before (`HeaderRules` says by which rules): all of them at once where they are the same to the last byte, else
 line by line. Only what is beyond doubt is recognised. Everything else, be it unusual or malformed, is None, and takes
-the long way, past a complete parser.
+the long way, past a complete parser; so do our own pages, which nobody asks for hundreds of times.
 
 What was judged is remembered, so that fields which came before cost 1 us, new combinations of known lines 5 us; to
 parse, judge and write them anew takes 25. Knows nothing about who asks.
@@ -18,12 +18,14 @@ from typing import Final
 
 from hubgate.core.headers import HeaderRules
 from hubgate.core.routing import PLAIN_PATH, PLAIN_QUERY, is_plain, normal_host
+from hubgate.core.site import OWN_PREFIX
 
 LARGEST = 16 * 1024
 """Bytes of a head; what the long way takes of one field."""
 _MOST_FIELDS = 100
 _HEAD_END = b"\r\n\r\n"
 _COOKIE = b"Cookie: "
+_OWN_PAGE = f"GET {OWN_PREFIX}".encode()
 
 _REQUEST_LINE = re.compile(rb"GET (%b)(?:%b)? HTTP/1\.1" % (PLAIN_PATH.encode(), PLAIN_QUERY.encode()))
 # A value begins and ends with something to be seen, which leaves one way to match: time in proportion to the length.
@@ -90,7 +92,7 @@ class PlainRequests:
 
     def read(self, data: bytes) -> tuple[bytes, str, PlainFields] | None:
         """Request line, path and fields of the request that `data` is, if it is plain and nothing else is in `data`."""
-        if len(data) > LARGEST:
+        if len(data) > LARGEST or data.startswith(_OWN_PAGE):
             return None
         line, _, block = data.partition(b"\r\n")
         match = _REQUEST_LINE.fullmatch(line)

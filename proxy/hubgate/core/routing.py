@@ -19,6 +19,7 @@ from functools import lru_cache
 from typing import Final, Literal, NamedTuple
 from urllib.parse import unquote_to_bytes
 
+from hubgate.core.freshness import Demand
 from hubgate.core.site import OWN_PREFIX, Pool, Site
 from hubgate.errors import ClientFault
 
@@ -51,14 +52,22 @@ class Zone(Enum):
 
 @dataclass(frozen=True, slots=True)
 class PoolRoute:
-    """Belongs to a hub of `pool`. `name`: of this place, unique over the site."""
+    """Belongs to a hub of `pool`. `fresh`: and is a place of the pool's `step_up`. `name`: of this place, unique over
+    the site.
+    """
 
     pool: Pool
     zone: Zone
+    fresh: bool = False
     name: str = field(init=False, compare=False)
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "name", f"{self.pool.name} {self.zone.value}")
+        object.__setattr__(self, "name", f"{self.pool.name} {self.zone.value}{' fresh' if self.fresh else ''}")
+
+    @property
+    def demand(self) -> Demand | None:
+        """What is demanded of a proof here."""
+        return self.pool.step_up if self.fresh else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -196,7 +205,7 @@ class Router:
             if path.startswith(mount.base):
                 return mount.route(path)
             if path == mount.bare:
-                return mount.notebook
+                return mount.at_bare
         if host == self._portal and path in _PORTAL_PAGES:
             return PortalRoute(path, host)
         for mount in mounts.get("", ()):
@@ -205,9 +214,12 @@ class Router:
 
 
 class _Mount:
-    """One pool at its path, with its three routes made beforehand."""
+    """One pool at its path, with its routes made beforehand."""
 
-    __slots__ = ("bare", "base", "hub", "hub_bare", "hub_base", "login", "login_path", "notebook")
+    __slots__ = (
+        *("at_bare", "bare", "base", "demand", "fresh", "hub", "hub_bare", "hub_base", "login", "login_path"),
+        "notebook",
+    )
 
     def __init__(self, pool: Pool) -> None:
         self.base = pool.path
@@ -218,8 +230,17 @@ class _Mount:
         self.login = PoolRoute(pool, Zone.LOGIN)
         self.hub = PoolRoute(pool, Zone.HUB)
         self.notebook = PoolRoute(pool, Zone.NOTEBOOK)
+        self.demand = pool.step_up
+        self.fresh = {zone: PoolRoute(pool, zone, fresh=True) for zone in Zone}
+        self.at_bare = self.route(self.base)
 
     def route(self, path: str) -> PoolRoute:
+        if self.demand is None:
+            return self._at(path)
+        # In every reading of a path that has several: one that leads here in some of them alone is refused.
+        return self.fresh[self._at(path).zone] if self.demand.covers(path[len(self.base) :]) else self._at(path)
+
+    def _at(self, path: str) -> PoolRoute:
         if path.startswith(self.hub_base):
             return self.login if path == self.login_path else self.hub
         return self.hub if path == self.hub_bare else self.notebook

@@ -6,7 +6,7 @@ leads to it; `handle` is the only name under which logs, audit and assertions ma
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum
 
 from hubgate.core.identity import Identity, Proof
@@ -33,6 +33,7 @@ class Session:
     """One login of one person in one browser. Times are seconds since the epoch.
 
     `provider_sid`: the provider's name for its own session (OIDC Back-Channel Logout 1.0, `sid`), may be empty.
+    `hubs`: where the person has been, by name, each with what that hub calls its own session, "" if it isn't known.
     """
 
     handle: str
@@ -46,9 +47,17 @@ class Session:
     refresh_token: str = ""
     address: str = ""
     user_agent: str = ""
+    hubs: tuple[tuple[str, str], ...] = ()
 
     def __repr__(self) -> str:
         return f"Session({self.handle}, {self.identity.username!r})"
+
+    def visited(self, hub: str, hub_session: str = "") -> Session:
+        """The same, with one more hub where the person has been. A name that the hub gave is not forgotten for none."""
+        known = dict(self.hubs)
+        if known.get(hub) is not None and (not hub_session or known[hub] == hub_session):
+            return self
+        return replace(self, hubs=tuple((known | {hub: hub_session}).items()))
 
     def ends_at(self, limits: Limits) -> float:
         """When it ends if nobody comes back."""

@@ -10,6 +10,8 @@ from dataclasses import dataclass, field
 from enum import Enum
 from urllib.parse import urlsplit
 
+from hubgate.core.freshness import Demand
+
 OWN_PREFIX = "/_hubgate/"
 """The one path prefix that is hubgate's own on every host it serves."""
 
@@ -43,7 +45,7 @@ class Pool:
     """Hubs that are alike: the same `path` (their `base_url`) on each, and any of them serves any user.
 
     `host` is None for pools below the portal's own address, else `name` or `name:port` in lower case.
-    `groups`: who may use it; empty means everyone who logged in.
+    `groups`: who may use it; empty means everyone who logged in. `step_up`: where its second factor must be fresh.
     """
 
     name: str
@@ -56,6 +58,7 @@ class Pool:
     host: str | None = None
     groups: tuple[str, ...] = ()
     disclose: Disclose = Disclose.HUB
+    step_up: Demand | None = None
 
     def admits(self, groups: tuple[str, ...]) -> bool:
         """Whether somebody in these groups may use the pool."""

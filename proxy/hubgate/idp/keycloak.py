@@ -23,9 +23,15 @@ from hubgate import config
 from hubgate.errors import OperatorFault, ProviderFault
 from hubgate.idp.backchannel import tls_context
 
+_ISSUER = re.compile(r"(https?://.+?/)realms/([^/]+)/?")
 _TIMEOUT = 8  # seconds for one call
 _SAFE_VERSION = (26, 7, 2)
 _SECOND_FACTORS = frozenset({"otp", "webauthn", "webauthn-passwordless", "recovery-authn-codes"})
+
+
+def account_url(issuer: str) -> str:
+    """Where people look after password and second factor, if the issuer looks like a Keycloak's; else ""."""
+    return f"{issuer.rstrip('/')}/account/" if _ISSUER.fullmatch(issuer) else ""
 
 
 class KeycloakAdmin:
@@ -37,7 +43,7 @@ class KeycloakAdmin:
 
     def __init__(self, oidc: config.Oidc, keycloak: config.Keycloak, mfa: config.Mfa | None = None) -> None:
         issuer = oidc.internal_url or oidc.issuer
-        found = re.fullmatch(r"(https?://.+?/)realms/([^/]+)/?", issuer)
+        found = _ISSUER.fullmatch(issuer)
         if found is None:
             message = f"[keycloak] needs an issuer such as https://id.example.org/realms/site, found {issuer}"
             raise OperatorFault("keycloak_issuer", message)

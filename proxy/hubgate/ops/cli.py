@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import json
 import secrets
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from importlib.metadata import version
+from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from hubgate.errors import OperatorFault, StoreFault
@@ -50,6 +52,8 @@ def main(argv: Sequence[str] | None = None) -> int:
                 return _check(arguments.config)
             case "new-secret":
                 return _new_secret()
+            case "sessions":
+                return _sessions(_load(arguments.config), arguments)
             case "users":
                 return _USERS[arguments.action].run(_load(arguments.config), arguments.username)
             case _:
@@ -91,6 +95,7 @@ def _parser() -> argparse.ArgumentParser:
         command = users.add_parser(name, help=order.meaning, description=order.meaning, allow_abbrev=False)
         command.add_argument("username", metavar="NAME")
         command.add_argument("-c", "--config", metavar="FILE", required=True, help="the configuration, in TOML")
+    _session_commands(commands.add_parser("sessions", help="list and end sessions"))
     meaning = "bring up a whole site on this machine: a login, hubs and the gateway"
     # Its own options, `--help` too, are its own business.
     commands.add_parser("demo", help=meaning, add_help=False)
@@ -115,6 +120,16 @@ def _serve(path: str) -> int:
 
 def _check(path: str) -> int:
     config = _load(path)
+    from hubgate.web.render import Pages  # noqa: PLC0415 - see `_serve`
+
+    try:
+        # A site's own templates and sentences are tried out.
+        Pages(
+            config.site(), config.portal, override=Path(config.gateway.templates) if config.gateway.templates else None
+        )
+    except OperatorFault as fault:
+        print(f"{path}: {fault.message}", file=sys.stderr)
+        return Exit.CONFIG
     print("ok")
     for line in _summary(config):
         print(line)
@@ -151,10 +166,15 @@ def _release(config: Config, username: str) -> int:
 def _reset_otp(config: Config, username: str) -> int:
     from hubgate.ops import people  # noqa: PLC0415 - see `_serve`
 
-    if asyncio.run(people.otp_reset(config, username)):
+    told = asyncio.run(people.otp_reset(config, username))
+    if told is not None:
         print(f"The second factor of {username} is gone: the next login with their password sets up a new one.")
         if config.mfa.enrolment == "open":
             print(f"So that it can be nobody else's login: hubgate users enrolment-ticket {username}")
+        if told:
+            print(f"A letter to {told} says so.")
+        elif config.mail is not None:
+            print("No letter could be sent about it: tell them by yourself.", file=sys.stderr)
         return Exit.OK
     print(f"{username} has no second factor; nothing was changed.")
     return Exit.OK
@@ -170,6 +190,43 @@ def _enrolment_ticket(config: Config, username: str) -> int:
         "can't set up one-time codes without it.",
         file=sys.stderr,
     )
+    return Exit.OK
+
+
+def _session_commands(parser: argparse.ArgumentParser) -> None:
+    actions = parser.add_subparsers(dest="action", required=True, metavar="COMMAND")
+    meaning = "tell who is logged in, since when, where from, and when they were last there"
+    listing = actions.add_parser("list", help=meaning, description=meaning, allow_abbrev=False)
+    listing.add_argument("--user", metavar="NAME", help="this user's alone")
+    listing.add_argument("--json", action="store_true", help="one JSON object a line, with all that is known")
+    meaning = "end sessions at once, on every gateway, with everything that is open in them"
+    ending = actions.add_parser("end", help=meaning, description=meaning, allow_abbrev=False)
+    chosen = ending.add_mutually_exclusive_group(required=True)
+    chosen.add_argument("--user", metavar="NAME", help="all of this user's, at Keycloak too where [keycloak] is set")
+    chosen.add_argument("--id", metavar="ID", help="one, by its id in `sessions list` or the audit log")
+    chosen.add_argument("--all", action="store_true", help="everybody's")
+    for command in (listing, ending):
+        command.add_argument("-c", "--config", metavar="FILE", required=True, help="the configuration, in TOML")
+
+
+def _sessions(config: Config, arguments: argparse.Namespace) -> int:
+    from hubgate.ops import sessions  # noqa: PLC0415 - see `_serve`
+
+    if arguments.action == "list":
+        rows = asyncio.run(sessions.listed(config, sessions.Choice(user=arguments.user)))
+        for line in map(json.dumps, rows) if arguments.json else sessions.table(rows):
+            print(line)
+        return Exit.OK
+    ended = asyncio.run(sessions.ended(config, sessions.Choice(user=arguments.user, id=arguments.id)))
+    count, connections = ended.closed.sessions, ended.closed.connections
+    if not count:
+        print("There is no such session; nothing was changed.")
+        return Exit.OK
+    print(f"Ended: {count} session{'s'[: count != 1]}, {connections} open connection{'s'[: connections != 1]}.")
+    if not ended.closed.complete:
+        print("Not every gateway process has said what it closed.", file=sys.stderr)
+    if not ended.provider:
+        print("The identity provider did not confirm the end of its own sessions.", file=sys.stderr)
     return Exit.OK
 
 

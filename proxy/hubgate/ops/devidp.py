@@ -30,9 +30,10 @@ from joserfc import jws
 from joserfc.errors import JoseError
 from joserfc.jwk import ECKey
 
+from hubgate.config.values import is_loopback
 from hubgate.ops import devidp_pages
 from hubgate.ops.devidp_codes import OneTimeCodes, new_key
-from hubgate.ops.devidp_loopback import demand_loopback, is_loopback, loopback_only
+from hubgate.ops.devidp_loopback import demand_loopback, loopback_only
 
 log = logging.getLogger(__name__)
 

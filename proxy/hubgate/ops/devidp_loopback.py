@@ -6,20 +6,12 @@ on that isn't, and, for whoever starts the application by hand on another one, e
 
 from __future__ import annotations
 
-import ipaddress
 from collections.abc import Awaitable, Callable
 
 from aiohttp import web
 
+from hubgate.config.values import is_loopback
 from hubgate.errors import OperatorFault
-
-
-def is_loopback(host: str) -> bool:
-    """Whether a host, as in a URL, is this machine and nothing else."""
-    try:
-        return host == "localhost" or ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
 
 
 def demand_loopback(host: str) -> None:

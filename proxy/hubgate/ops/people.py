@@ -14,44 +14,59 @@ from hubgate.audit import Audit, LineFile
 from hubgate.config import Config
 from hubgate.core.keyring import Keyring
 from hubgate.errors import OperatorFault
+from hubgate.mail import Post
 from hubgate.store import open_store
 from hubgate.store.base import Store
 from hubgate.web.factors import Factors
+from hubgate.web.letters import letters_of, mail_server
 from hubgate.web.tickets import LIFETIME, Tickets
 from hubgate.web.usernames import Usernames
 
 
 async def released(config: Config, username: str) -> bool:
     """Let the next person own a username; whether anybody did. Raises StoreFault."""
-    async with _store(config) as store:
+    async with opened_store(config) as store:
         return await Usernames(store, Keyring(config.keys)).release(username)
 
 
-async def otp_reset(config: Config, username: str) -> bool:
-    """Forget somebody's second factor; whether there was one. Raises StoreFault, OperatorFault `not_our_factor`."""
+async def otp_reset(config: Config, username: str) -> str | None:
+    """Forget somebody's second factor. Answers the address that a letter about it went to, "" if none did; None: there
+    was none to forget. Raises StoreFault, OperatorFault `not_our_factor`.
+    """
     _demand_own_factor(config)
     keyring = Keyring(config.keys)
-    async with _store(config) as store:
+    async with opened_store(config) as store:
         owner = await Usernames(store, keyring).owner(username)
-        if owner is None or not await Factors(store, keyring).reset(owner):
-            return False
-    with _audit(config) as audit:
-        audit.event("second_factor", "reset", user=username, by=_operator())
-    return True
+        address = None if owner is None else await Factors(store, keyring).reset(owner)
+    if address is None:
+        return None
+    with audit_log(config) as audit:
+        audit.event("second_factor", "reset", user=username, by=operator())
+    return address if address and await _told(config, username, address) else ""
+
+
+async def _told(config: Config, username: str, address: str) -> bool:
+    if config.mail is None:
+        return False
+    ends: list[str] = []
+    async with Post(mail_server(config.mail), on_end=ends.append, pauses=(), farewell=30.0).kept() as post:
+        letters_of(config, post.send).tell("reset", username, address)
+    return ends == ["sent"]
 
 
 async def ticket_issued(config: Config, username: str) -> tuple[str, int]:
     """A new enrolment ticket, and for how many days it is good. Raises StoreFault, OperatorFault `not_our_factor`."""
     _demand_own_factor(config)
-    async with _store(config) as store:
+    async with opened_store(config) as store:
         ticket = await Tickets(store, Keyring(config.keys), demanded=False).issue(username)
-    with _audit(config) as audit:
-        audit.event("second_factor", "ticket_issued", user=username, by=_operator())
+    with audit_log(config) as audit:
+        audit.event("second_factor", "ticket_issued", user=username, by=operator())
     return ticket, int(LIFETIME // 86400)
 
 
 @asynccontextmanager
-async def _store(config: Config) -> AsyncIterator[Store]:
+async def opened_store(config: Config) -> AsyncIterator[Store]:
+    """The configured store, for as long as a command takes."""
     store = open_store(config.store.url.reveal(), ca=config.store.ca or None)
     try:
         yield store
@@ -69,7 +84,8 @@ def _demand_own_factor(config: Config) -> None:
 
 
 @contextmanager
-def _audit(config: Config) -> Iterator[Audit]:
+def audit_log(config: Config) -> Iterator[Audit]:
+    """Where security events go, the same as a gateway's."""
     lines = LineFile(config.log.audit)
     try:
         yield Audit(lines.write)
@@ -77,7 +93,8 @@ def _audit(config: Config) -> Iterator[Audit]:
         lines.close()
 
 
-def _operator() -> str:
+def operator() -> str:
+    """The account of the system that runs this command."""
     try:
         return getpass.getuser()
     except (OSError, KeyError):

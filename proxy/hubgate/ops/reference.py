@@ -13,7 +13,7 @@ from pathlib import Path
 
 from pydantic.fields import FieldInfo
 
-from hubgate.config.reading import holds_many, inner_table, literal
+from hubgate.config.reading import holds_many, inner_table, literal, written
 from hubgate.config.tables import Config, Table
 
 BEGIN = "<!-- made by `python -m hubgate.ops.reference`: begin -->"
@@ -105,7 +105,8 @@ def _below(prefix: str, table: type[Table]) -> Iterator[tuple[str, type[Table], 
 
 
 def _values(table: type[Table]) -> Iterator[tuple[str, FieldInfo]]:
-    return ((name, field) for name, field in table.model_fields.items() if inner_table(field) is None)
+    fields = table.model_fields.items()
+    return ((written(name, field), field) for name, field in fields if inner_table(field) is None)
 
 
 def _keys(table: type[Table]) -> Iterator[str]:

@@ -23,7 +23,7 @@ from hubgate.audit import Audit, LineFile
 from hubgate.config import Config
 from hubgate.errors import OperatorFault
 from hubgate.metrics import Metrics
-from hubgate.ops import garbage
+from hubgate.ops import garbage, service
 from hubgate.ops.exits import Exit
 from hubgate.ops.listeners import BACKLOG, Doors, spoken
 from hubgate.ops.logs import AccessLog
@@ -131,6 +131,7 @@ async def _serve(config: Config, doors: Doors, orders: Orders, factory: GatewayF
             await Listener(runner, listener, ssl_context=doors.tls, backlog=BACKLOG).start()
         log.info("serving", extra={"listen": spoken(doors.public), "ops": spoken(doors.ops), "pid": os.getpid()})
         orders.started()
+        service.tell_serving()
         garbage.while_serving()
         await stop.wait()
         log.info("stopping", extra={"grace": grace, "pid": os.getpid()})

@@ -39,6 +39,15 @@ class Restored:
 Event = Message | Lost | Restored
 
 
+class Change(NamedTuple):
+    """What `replace` is asked for: `new` instead of `old`, for `ttl` seconds."""
+
+    key: str
+    old: bytes
+    new: bytes
+    ttl: float
+
+
 class Store(Protocol):
     """Keys and members are text, values bytes. A `ttl` is in seconds; zero or less stands for a millisecond, and None,
     where it may be given, for ever.
@@ -64,6 +73,10 @@ class Store(Protocol):
 
     async def replace(self, key: str, old: bytes, new: bytes, *, ttl: float | None) -> bool:
         """Write `new` if exactly `old` is there; whether it was written. Of several callers at once, one."""
+        ...
+
+    async def replace_many(self, changes: Sequence[Change]) -> list[bool]:
+        """`replace` for each of them, in one round trip."""
         ...
 
     async def take(self, key: str) -> bytes | None:
@@ -96,8 +109,8 @@ class Store(Protocol):
         """Who is in the set; empty when there is none."""
         ...
 
-    async def publish(self, topic: str, payload: bytes) -> None:
-        """Tell every subscription of the topic that is in place now, in all processes."""
+    async def publish(self, topic: str, payload: bytes) -> int:
+        """Tell every subscription of the topic that is in place now, in all processes; how many there are."""
         ...
 
     def subscribe(self, topic: str) -> AbstractAsyncContextManager[AsyncIterator[Event]]:

@@ -30,6 +30,7 @@ log = logging.getLogger(__name__)
 JSON: TypeAlias = Mapping[str, "JSON"] | Sequence["JSON"] | str | int | float | bool | None
 """What a record may hold (nested mappings are dicts, sequences lists or tuples; tuples come back as lists)."""
 
+_written = json.JSONEncoder(separators=(",", ":"), allow_nan=False).encode
 _VERSION = b"\x01"
 _ID = slice(1, 5)
 _NONCE = slice(5, 17)
@@ -62,7 +63,7 @@ class Sealer:
 
     def seal(self, key: str, record: Mapping[str, JSON]) -> bytes:
         """The record as it may lie under this key. ValueError or TypeError when it isn't JSON (RFC 8259)."""
-        content = json.dumps(dict(record), separators=(",", ":"), allow_nan=False).encode("ascii")
+        content = _written(dict(record)).encode("ascii")
         key_id, cipher = self._newest
         nonce = os.urandom(12)
         return _VERSION + key_id + nonce + cipher.encrypt(nonce, content, self._context(key, key_id))

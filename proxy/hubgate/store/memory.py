@@ -13,7 +13,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
 from hubgate.errors import StoreFault
-from hubgate.store.base import Event, Lost, Message, Restored, milliseconds
+from hubgate.store.base import Change, Event, Lost, Message, Restored, milliseconds
 from hubgate.store.inbox import Inbox
 
 MOST_ENTRIES = 200_000
@@ -67,6 +67,9 @@ class MemoryStore:
         self._write(key, new, expires)
         return True
 
+    async def replace_many(self, changes: Sequence[Change]) -> list[bool]:
+        return [await self.replace(key, old, new, ttl=ttl) for key, old, new, ttl in changes]
+
     async def take(self, key: str) -> bytes | None:
         entry = self._find(key)
         if entry is None:
@@ -116,10 +119,12 @@ class MemoryStore:
         entry = self._find(key)
         return set() if entry is None else set(_set(entry))
 
-    async def publish(self, topic: str, payload: bytes) -> None:
+    async def publish(self, topic: str, payload: bytes) -> int:
         self._check_open()
-        for inbox in self._inboxes.get(topic, ()):
+        inboxes = self._inboxes.get(topic, ())
+        for inbox in inboxes:
             inbox.put(Message(payload))
+        return len(inboxes)
 
     @asynccontextmanager
     async def subscribe(self, topic: str) -> AsyncIterator[AsyncIterator[Event]]:

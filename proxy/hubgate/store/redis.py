@@ -21,7 +21,7 @@ from redis import exceptions as theirs
 from hubgate.errors import StoreFault
 from hubgate.store.address import Address
 from hubgate.store.advice import advice
-from hubgate.store.base import Event, Lost, milliseconds
+from hubgate.store.base import Change, Event, Lost, milliseconds
 from hubgate.store.circuit import Circuit
 from hubgate.store.connections import ENCODING_ERRORS, Connections
 from hubgate.store.inbox import Inbox
@@ -38,6 +38,18 @@ _REPLACE = """
 if redis.call('GET', KEYS[1]) ~= ARGV[1] then return 0 end
 if ARGV[3] then redis.call('SET', KEYS[1], ARGV[2], 'PX', ARGV[3]) else redis.call('SET', KEYS[1], ARGV[2]) end
 return 1
+"""
+_REPLACE_MANY = """
+local replaced = {}
+for place, key in ipairs(KEYS) do
+    local at = 3 * (place - 1)
+    replaced[place] = 0
+    if redis.call('GET', key) == ARGV[at + 1] then
+        redis.call('SET', key, ARGV[at + 2], 'PX', ARGV[at + 3])
+        replaced[place] = 1
+    end
+end
+return replaced
 """
 # PEXPIRE … GT would do, but came with Redis 7. PTTL of a set that was just made is -1.
 _INTO = """
@@ -148,6 +160,13 @@ class RedisStore:
         lifetime = () if ttl is None else (milliseconds(ttl),)
         return bool(await self._ask("EVAL", _REPLACE, 1, PREFIX + key, old, new, *lifetime))
 
+    async def replace_many(self, changes: Sequence[Change]) -> list[bool]:
+        if not changes:
+            return []
+        keys = [PREFIX + change.key for change in changes]
+        words = [word for change in changes for word in (change.old, change.new, milliseconds(change.ttl))]
+        return list(map(bool, await self._ask("EVAL", _REPLACE_MANY, len(keys), *keys, *words)))
+
     async def take(self, key: str) -> bytes | None:
         value: bytes | None = await self._ask("GETDEL", PREFIX + key)
         return value
@@ -183,8 +202,8 @@ class RedisStore:
                 "A set in Redis holds what hubgate can't have written. Find out who else writes to it.",
             ) from error
 
-    async def publish(self, topic: str, payload: bytes) -> None:
-        await self._ask("PUBLISH", self._channel(topic), payload)
+    async def publish(self, topic: str, payload: bytes) -> int:
+        return int(await self._ask("PUBLISH", self._channel(topic), payload))
 
     @asynccontextmanager
     async def subscribe(self, topic: str) -> AsyncIterator[AsyncIterator[Event]]:

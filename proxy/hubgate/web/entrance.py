@@ -16,8 +16,10 @@ from aiohttp import web
 from hubgate.audit import Audit
 from hubgate.core.cookies import set_cookie
 from hubgate.core.identity import Identity, Proof
+from hubgate.core.session import Session
 from hubgate.core.site import Site
 from hubgate.metrics import Metrics
+from hubgate.web.endings import Endings
 from hubgate.web.live import LiveSessions
 from hubgate.web.logout import left_behind
 from hubgate.web.sessions import Sessions, user_key
@@ -50,15 +52,36 @@ class Arrival:
 class Entrance:
     """Where sessions begin."""
 
-    def __init__(self, site: Site, *, sessions: Sessions, live: LiveSessions, audit: Audit, metrics: Metrics) -> None:
+    def __init__(
+        self,
+        site: Site,
+        *,
+        sessions: Sessions,
+        live: LiveSessions,
+        endings: Endings,
+        audit: Audit,
+        metrics: Metrics,
+    ) -> None:
         self._site = site
         self._sessions = sessions
         self._live = live
+        self._endings = endings
         self._audit = audit
         self._metrics = metrics
 
-    async def enter(self, request: web.Request, visit: Visit, arrival: Arrival, response: web.Response) -> web.Response:
-        """Begin a session, and let `response` bring its cookie to the browser. Raises StoreFault: there is none."""
+    async def enter(
+        self,
+        request: web.Request,
+        visit: Visit,
+        arrival: Arrival,
+        response: web.Response,
+        *,
+        renews: Session | None = None,
+    ) -> web.Response:
+        """Begin a session, and let `response` bring its cookie to the browser. Raises StoreFault: there is none.
+
+        `renews`: the session that goes on with a new proof; its limits hold.
+        """
         identity, proof = arrival.identity, arrival.proof
         before = visit.live
         cookie, found = await self._sessions.create(
@@ -69,12 +92,15 @@ class Entrance:
             refresh_token=arrival.refresh_token,
             address=visit.address,
             user_agent=request.headers.get("User-Agent", ""),
+            renews=renews,
         )
         if before is not None:
             # The old id ends with every login (session fixation), and a switch ends all that was the other's.
-            await self._sessions.end(before.key, before.session.identity)
-            self._live.forget(before.key)
-            if before.user_key != user_key(identity):
+            if before.user_key == user_key(identity):
+                self._live.forget(before.key)
+                await self._sessions.end([before.key])
+            else:
+                ended = await self._endings.end([before.found])
                 for line in left_behind(self._site, self._site.pools_on(visit.host), before.session.identity.username):
                     response.headers.add("Set-Cookie", line)
                 self._audit.event(
@@ -84,12 +110,14 @@ class Entrance:
                     client=visit.address,
                     session=before.session.handle,
                     request_id=visit.id,
+                    connections=ended.closed.connections,
                 )
         visit.live = self._live.adopt(cookie, visit.host, found)
         response.headers.add("Set-Cookie", set_cookie(self._site.cookie, cookie, secure=self._site.secure))
-        self._metrics.login("ok")
+        if renews is None:
+            self._metrics.login("ok")
         self._audit.event(
-            "login",
+            "login" if renews is None else "step_up",
             "ok",
             user=identity.username,
             client=visit.address,

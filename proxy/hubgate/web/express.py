@@ -22,7 +22,7 @@ from hubgate.upstream.http import Aborted, ClientAborted
 from hubgate.upstream.outbox import Outbox
 from hubgate.web.clearance import Clearance
 from hubgate.web.listener import BrowserConnection
-from hubgate.web.live import LiveSessions
+from hubgate.web.live import LiveSession, LiveSessions
 from hubgate.web.visit import AccessLine, new_id
 from hubgate.web.wire import ClientEnd
 
@@ -73,8 +73,9 @@ class Express:
             live.person_seen(now)
         head = b"\r\n".join((line, fields.passed, clearance.lines, b""))
         browser.ride = browser.client = ride = _Ride(
-            browser, browser.transport, data, head, path, clearance, self.outbox, self._access
+            browser, browser.transport, data, head, path, live, clearance, self.outbox, self._access
         )
+        live.open.add(ride)
         ride.start()
         return True
 
@@ -82,7 +83,7 @@ class Express:
 class _Ride(Dispatch):
     """One request on the short way, and what is noted when it is over."""
 
-    __slots__ = ("_access", "_began", "_browser", "_clearance", "_data", "_path")
+    __slots__ = ("_access", "_began", "_browser", "_clearance", "_data", "_live", "_path")
 
     def __init__(
         self,
@@ -91,6 +92,7 @@ class _Ride(Dispatch):
         data: bytes,
         head: bytes,
         path: str,
+        live: LiveSession,
         clearance: Clearance,
         outbox: Outbox,
         access: AccessLine | None,
@@ -99,6 +101,7 @@ class _Ride(Dispatch):
         self._browser = browser
         self._data = data
         self._path = path
+        self._live = live
         self._clearance = clearance
         self._access = access
         self._began = time.perf_counter()
@@ -115,11 +118,13 @@ class _Ride(Dispatch):
 
     def answered(self, status: int, sent: int, *, keep_alive: bool) -> None:
         """Note it, and free the browser's connection."""
+        self._live.open.discard(self)
         self._note(status, sent)
         self._browser.rested(keep_alive=keep_alive)
 
     def failed(self, fault: HubgateFault) -> None:
         """Nobody is left to be told, or the long way tells."""
+        self._live.open.discard(self)
         if self._browser.lost and not isinstance(fault, Aborted):
             fault = ClientAborted("client_gone")
         if isinstance(fault, Aborted):
@@ -127,6 +132,10 @@ class _Ride(Dispatch):
             self._transport.abort()
         else:
             self._browser.explain(self._data, fault)
+
+    def close(self) -> None:
+        """The session has ended: so does this, whatever it waits for."""
+        self._transport.abort()
 
     def _note(self, status: int, sent: int) -> None:
         duration = time.perf_counter() - self._began
@@ -150,11 +159,6 @@ class PlainClient(ClientEnd):
     __slots__ = ()
 
     http10 = False
-
-    @property
-    def keep_alive(self) -> bool:
-        """Plain requests want it."""
-        return not self.protocol.retiring
 
     def ready_body(self) -> bytes | None:
         """There is none."""

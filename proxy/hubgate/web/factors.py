@@ -20,7 +20,7 @@ from typing import Any
 from hubgate.core import totp
 from hubgate.core.identity import Identity
 from hubgate.core.keyring import Keyring
-from hubgate.errors import ClientFault, HubgateFault
+from hubgate.errors import ClientFault, HubgateFault, StoreFault
 from hubgate.store.base import Store
 from hubgate.store.codec import Sealer, Tampered
 from hubgate.web.sessions import user_key
@@ -32,6 +32,7 @@ class Enrolment:
 
     `id`: tells it from earlier and later ones, and its recovery codes from others of the same phone.
     `last`, `spent`: steps whose codes are used up, see `core.totp`. `recovery`: hashes of the codes that are left.
+    `email`: the owner's, when a code was right for the last time.
     """
 
     id: str
@@ -40,6 +41,7 @@ class Enrolment:
     last: int
     spent: tuple[int, ...] = ()
     recovery: tuple[str, ...] = field(default=(), repr=False)
+    email: str = ""
 
     def as_record(self) -> dict[str, Any]:
         """As JSON for the store; `from_record` reads it."""
@@ -50,6 +52,7 @@ class Enrolment:
             "last": self.last,
             "spent": list(self.spent),
             "recovery": list(self.recovery),
+            "email": self.email,
         }
 
     @classmethod
@@ -88,7 +91,7 @@ class Factors:
             spent = totp.still_spent(enrolment.spent, now=now)
             match verdict:
                 case totp.Right(step):
-                    return replace(enrolment, last=step, spent=spent)
+                    return replace(enrolment, last=step, spent=spent, email=identity.email or enrolment.email)
                 case totp.Off(seconds, step) if seconds > 0:
                     return replace(enrolment, spent=totp.still_spent((*spent, step), now=now))
                 case _:
@@ -125,7 +128,8 @@ class Factors:
         not that, so somebody was faster, and nothing was changed.
         """
         codes = _recovery_codes()
-        new = Enrolment(_new_id(), key, self._clock(), step, recovery=_hashes(identity, codes))
+        hashes = _hashes(identity, codes)
+        new = Enrolment(_new_id(), key, self._clock(), step, recovery=hashes, email=identity.email)
         at = _key(user_key(identity))
         sealed = self._sealer.seal(at, new.as_record())
         if not replaces:
@@ -137,9 +141,18 @@ class Factors:
             if await self._store.replace(at, before, sealed, ttl=None):
                 return codes
 
-    async def reset(self, owner: str) -> bool:
-        """Forget the second factor of a person (`user_key`), so that they enrol anew; whether there was one."""
-        return bool(await self._store.delete(_key(owner)))
+    async def reset(self, owner: str) -> str | None:
+        """Forget the second factor of a person (`user_key`), so that they enrol anew. Answers their mail address, "" if
+        it isn't known; None: there was none to forget.
+        """
+        at = _key(owner)
+        sealed = await self._store.take(at)
+        if sealed is None:
+            return None
+        try:
+            return Enrolment.from_record(self._sealer.open(at, sealed)).email
+        except (Tampered, StoreFault):
+            return ""
 
     async def _change(self, identity: Identity, change: Change) -> Enrolment | None:
         """Write what `change` makes of the enrolment, and answer it; None if it makes nothing of it."""

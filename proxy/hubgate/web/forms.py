@@ -38,13 +38,14 @@ async def own_form(request: web.Request, csrf: str, site: Site, host: str) -> Ma
     origin = site.origin(host)
     if any(given != origin for given in request.headers.getall("Origin", ())):
         raise _refused("foreign_origin")
-    fields = await _fields(request)
+    fields = await form_fields(request)
     if not hmac.compare_digest(fields.get(CSRF_FIELD, "").encode(), csrf.encode()):
         raise _refused("token")
     return fields
 
 
-async def _fields(request: web.Request) -> Mapping[str, str]:
+async def form_fields(request: web.Request) -> Mapping[str, str]:
+    """The fields of any form, whoever sent it. Raises ClientFault as `own_form` does for what can't be read."""
     if request.content_type != "application/x-www-form-urlencoded":
         raise _refused("content_type")
     try:

@@ -8,19 +8,20 @@ anything but a navigation.
 from __future__ import annotations
 
 import logging
+import math
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from ipaddress import IPv4Network, IPv6Network
-from typing import assert_never
+from typing import Any, assert_never
 
 from aiohttp import web
 
 from hubgate.audit import Audit
-from hubgate.core.access import Challenge, Deny, Forward, Kind, decide, kind_of, origin_allowed
+from hubgate.core.access import Challenge, Deny, Forward, Kind, StepUp, decide, kind_of, origin_allowed
 from hubgate.core.balancer import Unavailable
-from hubgate.core.cookies import HubCookieTags, RequestCookies, parse_cookies, set_cookie
+from hubgate.core.cookies import HubCookieTags, RequestCookies, hub_session, parse_cookies, set_cookie
 from hubgate.core.headers import HeaderRules, client_address, forwarded_lines
 from hubgate.core.health import Observation
 from hubgate.core.routing import NoRoute, PoolRoute, PortalRoute, Router, Zone, parse_target
@@ -28,7 +29,7 @@ from hubgate.core.session import Limits
 from hubgate.core.site import Pool, Site
 from hubgate.errors import ClientFault, HubgateFault, StoreFault, UpstreamFault
 from hubgate.metrics import Metrics
-from hubgate.upstream.http import Aborted, Answer, ConnectionPool, UpstreamRequest, exchange
+from hubgate.upstream.http import Aborted, Answer, ClientAborted, ConnectionPool, UpstreamRequest, exchange
 from hubgate.upstream.registry import Registry
 from hubgate.upstream.tunnel import Tunnel
 from hubgate.web.affinity import Bindings
@@ -105,6 +106,9 @@ class Gateway:
         except Exception:
             log.exception("request_failed", extra={"request_id": visit.id, "path": visit.path})
             response = self._told(visit, request, HubgateFault("internal"))
+        finally:
+            if visit.live is not None:
+                visit.live.open.discard(client)
         return response
 
     # -- who is it?
@@ -127,13 +131,18 @@ class Gateway:
                 visit.session_cookie, visit.host
             )
 
-    def _admitted(self, visit: Visit, pool: Pool, origins: Sequence[str]) -> LiveSession | web.Response:
+    def _admitted(self, visit: Visit, route: PoolRoute, origins: Sequence[str]) -> LiveSession | web.Response:
         """The session under which this request may go on, or the way to one."""
-        match decide(pool, visit.session, visit.kind, limits=self.limits, now=self.clock()):
+        match decide(route.pool, visit.session, visit.kind, limits=self.limits, now=self.clock(), demand=route.demand):
             case Challenge(kind=Kind.NAVIGATION):
                 return self.pages.redirect(login_url(visit.raw), status=302)
             case Challenge():
                 raise ClientFault("session_required", status=401)
+            case StepUp(kind=Kind.NAVIGATION, demand=demand):
+                return self.pages.redirect(login_url(visit.raw, max_age=f"{demand.max_age:.0f}"), status=302)
+            case StepUp(demand=demand):
+                wish = {"max_age": f"{demand.max_age:.0f}", "acr_values": demand.acr}
+                raise ClientFault("fresh_factor_required", status=401, evidence={k: v for k, v in wish.items() if v})
             case Deny(code=code):
                 self._audited("access", "denied", visit, code=code)
                 raise ClientFault(code, status=403)
@@ -157,12 +166,13 @@ class Gateway:
         framing = request_framing(request)
         cookies = parse_cookies(headers.cookie, self.site.cookie)
         await self._recognise(visit, cookies)
-        live = self._admitted(visit, pool, request.headers.getall("Origin", ()))
+        live = self._admitted(visit, route, request.headers.getall("Origin", ()))
         if isinstance(live, web.Response):
             self._account(visit, request, _answer(live))
             return live
         if visit.kind is not Kind.FETCH or request.method not in _READS:
             live.person_seen(began)
+        live.open.add(client)  # until `__call__` has its answer: should the session end meanwhile, so does this
         if framing.upgrade:
             await self.turnstile.passed()
         attempts_left = 2 * len(pool.upstreams)
@@ -175,6 +185,8 @@ class Gateway:
             clearance = self._cleared(visit, headers.cookie or b"", cookies, live, route, bound)
             head = b"".join((f"{request.method} {visit.raw} HTTP/1.1\r\n".encode(), *headers.lines, clearance.lines))
             try:
+                if client.ended:
+                    raise ClientAborted("session_ended")
                 if (fault := client.take_fault()) is not None:
                     raise fault
                 answer = await exchange(
@@ -227,6 +239,7 @@ class Gateway:
         if passed is None:
             passed = self.tags.incoming(cookies.rest, user_key=live.user_key)
             self.live.remember_cookies(live, field, passed)
+            live.visited(visit.upstream, hub_session(passed))
         identity, renew_at = self.disclosure.lines(live, route.pool, visit.upstream, route.zone)
         proto = "https" if self.site.secure else "http"
         clearance = Clearance(
@@ -241,7 +254,7 @@ class Gateway:
             ),
             rewrite=partial(self._rewritten, live, route.zone, self._sticky(visit, route.pool, bound)),
             count=self.metrics.requests(route.pool.name, visit.upstream),
-            until=min(renew_at, self.live.believed_until(live)),
+            until=min(renew_at, self.live.believed_until(live), _met_until(route, live)),
         )
         # Since this request was judged, it waited: only what still holds is kept for others.
         still = live.bound.get(route.pool.name) is bound and route.pool.admits(live.session.identity.groups)
@@ -273,12 +286,12 @@ class Gateway:
         if self.live.cached(visit.session_cookie, visit.host, self.clock()) is not live:
             tunnel.close()  # the session ended while the hub was answering
             return
-        live.tunnels.add(tunnel)
+        live.open.add(tunnel)
         self.metrics.tunnel_opened(visit.pool)
         tunnel.add_done_callback(partial(self._closed, visit.pool, live))
 
     def _closed(self, pool: str, live: LiveSession, tunnel: Tunnel) -> None:
-        live.tunnels.discard(tunnel)
+        live.open.discard(tunnel)
         self.metrics.tunnel_closed(pool)
 
     # -- what the person gets to know
@@ -291,7 +304,7 @@ class Gateway:
         visit.upstream = away.upstream
         if visit.kind is not Kind.NAVIGATION:
             raise UpstreamFault("hub_down", status=503, retry_after=away.retry_after)
-        response = self.pages.waiting(
+        response = self._pages_for(request).waiting(
             session=live.session,
             pool=pool,
             hub=away.upstream,
@@ -314,10 +327,11 @@ class Gateway:
             log.warning(
                 "request_refused", extra={"request_id": visit.id, "fault": str(fault), "upstream": visit.upstream}
             )
-        login = login_url(visit.retry_url or "/")
+        wish = fault.evidence if fault.code == "fresh_factor_required" else {}
+        pages, login = self._pages_for(request), login_url(visit.retry_url or "/", max_age=wish.get("max_age", ""))
         for_a_person = "text/html" in request.headers.get("Accept", "") and not visit.scripted
         if visit.kind is Kind.NAVIGATION or for_a_person:
-            response = self.pages.problem(
+            response = pages.problem(
                 code,
                 status=fault.status,
                 request_id=visit.id,
@@ -328,12 +342,18 @@ class Gateway:
                 hub=visit.upstream,
                 session=visit.session,
             )
-        elif fault.status == 401:
-            response = self.pages.problem_json(code, 401, visit.id, login_url=self.site.origin(visit.host) + login)
         else:
-            response = self.pages.problem_json(code, fault.status, visit.id, retry_after=fault.retry_after)
+            members: dict[str, Any] = {}
+            if fault.status == 401:
+                members = {"login_url": self.site.origin(visit.host) + login, **wish}
+            response = pages.problem_json(code, fault.status, visit.id, retry_after=fault.retry_after, **members)
+        if wish:
+            response.headers["WWW-Authenticate"] = _challenge(wish)
         self._account(visit, request, _answer(response))
         return response
+
+    def _pages_for(self, request: web.Request) -> Pages:
+        return self.pages.to(request.headers.get("Accept-Language", ""))
 
     def _audited(self, event: str, outcome: str, visit: Visit, **more: str) -> None:
         self.audit.event(
@@ -362,6 +382,18 @@ class Gateway:
                 duration=duration,
                 request_id=visit.id,
             )
+
+
+def _met_until(route: PoolRoute, live: LiveSession) -> float:
+    """Until when this session's proof is good enough for the place."""
+    return math.inf if route.demand is None else route.demand.met_until(live.session.proof)
+
+
+def _challenge(wish: Mapping[str, str]) -> str:
+    """What a program is told that has to come with a better proof (RFC 9470, 3)."""
+    described = {"error": "insufficient_user_authentication", **wish}
+    escaped = {name: value.replace("\\", "\\\\").replace('"', '\\"') for name, value in described.items()}
+    return "Bearer " + ", ".join(f'{name}="{value}"' for name, value in escaped.items())
 
 
 def _cookie_field(request: web.Request) -> bytes | None:

@@ -24,6 +24,7 @@ from hubgate.store.base import Store
 from hubgate.store.codec import Sealer, Tampered
 from hubgate.web.render import Pages, login_url
 from hubgate.web.sessions import Sessions, fingerprint
+from hubgate.web.stepup import Freshness
 from hubgate.web.visit import visit_of
 
 HANDOVER_PATH = OWN_PREFIX + "handover"
@@ -37,26 +38,37 @@ _COOKIE = re.compile(r"[A-Za-z0-9_-]{43}")
 class HandoverPages:
     """`/_hubgate/handover` on the portal's host and on pools' hosts, and `/_hubgate/login` on the latter."""
 
-    def __init__(self, site: Site, *, sessions: Sessions, store: Store, keyring: Keyring, pages: Pages) -> None:
+    def __init__(
+        self,
+        site: Site,
+        *,
+        sessions: Sessions,
+        freshness: Freshness,
+        store: Store,
+        keyring: Keyring,
+        pages: Pages,
+    ) -> None:
         self._site = site
         self._sessions = sessions
+        self._freshness = freshness
         self._store = store
         self._sealer = Sealer(keyring, "handover")
         self._pages = pages
         self._cookie_name = site.cookie_named("handover")
 
     async def ask(self, request: web.Request) -> web.StreamResponse:
-        """GET on a pool's host: go and ask the portal who this is."""
+        """GET on a pool's host: go and ask the portal who this is, with a fresh proof if `max_age` is wished."""
         visit = visit_of(request)
         after = safe_next(request.query.get("next"), own_hosts=(visit.host,))
-        if visit.live is not None:
+        if visit.live is not None and self._freshness.lacking(request, visit.live.session) is None:
             return self._pages.redirect(after)
         if visit.kind is not Kind.NAVIGATION:
             raise ClientFault("session_required", status=401)
         state = visit.cookies.get(self._cookie_name, "")
         if not _COOKIE.fullmatch(state):
             state = secrets.token_urlsafe(32)
-        query = urlencode({"host": visit.host, "state": fingerprint(state), "next": after})
+        wish = {"max_age": age} if (age := request.query.get("max_age")) else {}
+        query = urlencode({"host": visit.host, "state": fingerprint(state), "next": after, **wish})
         response = self._pages.redirect(f"{self._site.public_url}{HANDOVER_PATH}?{query}")
         response.headers.add(
             "Set-Cookie", set_cookie(self._cookie_name, state, secure=self._site.secure, max_age=_STATE_LIFETIME)
@@ -77,6 +89,8 @@ class HandoverPages:
             raise ClientFault("target_malformed", "a handover to no host of this site")
         if visit.live is None:
             return self._pages.redirect(login_url(visit.raw))
+        if (max_age := self._freshness.lacking(request, visit.live.session)) is not None:
+            return self._pages.redirect(login_url(visit.raw, max_age=str(max_age)))
         code = secrets.token_urlsafe(32)
         key = _code_key(code)
         record = {

@@ -28,6 +28,7 @@ from hubgate.core.headers import canonical_address
 from hubgate.core.plain import LARGEST
 from hubgate.errors import HubgateFault
 from hubgate.upstream.outbox import Outbox
+from hubgate.web.tls import serve_tls
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 Front = Callable[[web.Request, Handler], Awaitable[web.StreamResponse]]
@@ -38,11 +39,6 @@ at twice this)."""
 _REFUSAL = {"Server": "hubgate", "Cache-Control": "no-store", "X-Content-Type-Options": "nosniff"}
 
 _LOST_COUNT = -1
-_TLS_BUFFER = 64 * 1024
-"""Bytes that may wait for a slow client, as without TLS; uvloop would hold 512 KiB."""
-
-HANDSHAKE_TIMEOUT = 10.0
-"""Seconds for a client's TLS handshake; asyncio's own limit is 60."""
 
 
 class Leaving(Protocol):
@@ -110,8 +106,6 @@ class BrowserConnection(web.RequestHandler):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """The first head is due from now on, not from its first byte."""
         super().connection_made(transport)
-        if transport.get_extra_info("sslcontext") is not None:
-            cast(asyncio.Transport, transport).set_write_buffer_limits(high=_TLS_BUFFER)
         peer = transport.get_extra_info("peername")
         if not isinstance(peer, tuple):
             cast(
@@ -418,14 +412,11 @@ class Listener(web.SockSite):
     """One listening socket of a runner: `await Listener(runner, sock, ssl_context=…).start()`."""
 
     async def start(self) -> None:
-        """Accept, with a time limit for the TLS handshake that aiohttp's sites don't offer."""
-        await web.BaseSite.start(self)
-        server = self._runner.server
+        """Accept; TLS is our own transport's."""
         context: ssl.SSLContext | None = self._ssl_context
-        self._server = await asyncio.get_running_loop().create_server(
-            server,  # type: ignore[arg-type]  # aiohttp's own sites pass it the same way; set up, so not None
-            sock=self._sock,
-            ssl=context,
-            backlog=self._backlog,
-            ssl_handshake_timeout=HANDSHAKE_TIMEOUT if context else None,
-        )
+        if context is None:
+            await super().start()
+            return
+        await web.BaseSite.start(self)
+        server = cast(FrontServer, self._runner.server)  # set up, so not None
+        self._server = await serve_tls(server, self._sock, context, backlog=self._backlog)

@@ -1,9 +1,9 @@
 """The sessions that this worker has in its hands.
 
 A request must not wait for the store to learn who asks: a session once read stays here, with everything that was
-derived from it (bindings, identity lines, its open tunnels), and a hit is one dictionary look-up. What makes that safe
-is that the store says when to forget: a message ends an entry on every worker at once, a subscription that can't be
-trusted has all entries read again, and entries in use are confirmed in batches in the background anyway. While the
+derived from it (bindings, identity lines, what is open in it), and a hit is one dictionary look-up. What makes that
+safe is that the store says when to forget: a message ends an entry on every worker at once, a subscription that can't
+be trusted has all entries read again, and entries in use are confirmed in batches in the background anyway. While the
 store is out of reach, entries serve for `outage_grace` after they were last confirmed, and no longer.
 
 After any wait, what was known is a rumour: `find` reads again when a message came in while it was reading.
@@ -13,20 +13,20 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import secrets
 import time
 from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field, replace
 from itertools import islice
+from typing import Protocol
 
 from hubgate.core.balancer import Affinity
-from hubgate.core.session import Limits, SessionState
+from hubgate.core.session import Limits, Session, SessionState
 from hubgate.errors import StoreFault
 from hubgate.store.base import Message, Restored, Store
-from hubgate.store.codec import UnknownKey
-from hubgate.upstream.tunnel import Tunnel
 from hubgate.web.clearance import Clearance
-from hubgate.web.sessions import TOPIC, Found, Sessions, user_key
+from hubgate.web.sessions import TOPIC, Found, Sessions, merged, user_key
 
 log = logging.getLogger(__name__)
 
@@ -35,6 +35,7 @@ _CONFIRM_AFTER = 10.0  # seconds after which an entry in use is read again
 _SILENCE = 1.0  # seconds within which a subscription that went silent is known to be lost
 _KEEP_UNUSED = 60.0  # seconds that an entry stays without being asked for
 _BATCH = 200  # records in one MGET: about a millisecond of Redis' time
+_WRITES = 50  # records that are written at once: two milliseconds of the loop's time
 _MOST_COOKIE_FIELDS = 8  # per session: hub cookies differ by path, so a browser has a handful of fields
 _MOST_CLEARANCES = 32  # per session
 _MOST = 50_000  # entries; one is about 4 KiB with its tokens
@@ -48,6 +49,13 @@ class Bound:
     cookie: str = field(repr=False)
 
 
+class Open(Protocol):
+    """What ends with the session that it was opened in: a WebSocket, or a request that is being answered."""
+
+    def close(self) -> None:
+        """End it by force; nothing more is delivered."""
+
+
 class LiveSession:
     """One session on one host, in this worker. Mutable, and never awaited on between reading and writing it."""
 
@@ -57,12 +65,14 @@ class LiveSession:
         "confirmed",
         "cookie",
         "cookie_lines",
+        "due",
         "host",
         "key",
-        "noted",
+        "noted_hubs",
+        "noted_seen",
+        "open",
         "page_lines",
         "session",
-        "tunnels",
         "used",
         "user_key",
     )
@@ -75,25 +85,40 @@ class LiveSession:
         self.user_key = user_key(found.session.identity)
         self.confirmed = now
         self.used = now
-        self.noted = found.session.last_seen
+        self.due = 0.0  # when it is to be looked at
+        self.noted_seen = found.session.last_seen
+        self.noted_hubs = found.session.hubs
         self.bound: dict[str, Bound] = {}
         self.cleared: dict[tuple[str, str, bytes], Clearance] = {}
         self.page_lines: dict[str, tuple[float, bytes]] = {}
         self.cookie_lines: dict[bytes, bytes] = {}
-        self.tunnels: set[Tunnel] = set()
+        self.open: set[Open] = set()
 
     def __repr__(self) -> str:
-        return f"LiveSession({self.session!r}, {len(self.tunnels)} tunnels)"
+        return f"LiveSession({self.session!r}, {len(self.open)} open)"
+
+    @property
+    def found(self) -> Found:
+        """The session as this worker knows it, which may be ten seconds old."""
+        return Found(self.key, self.session)
 
     def person_seen(self, now: float) -> None:
         """A person, not a poll, was there. Kept to the second: a page load is many signs and one fact."""
         if now - self.session.last_seen >= 1.0:
             self.session = replace(self.session, last_seen=now)
 
+    def visited(self, hub: str, hub_session: str = "") -> None:
+        """The person has been there: for the list of their sessions, and so that its end is the end there, too."""
+        session = self.session.visited(hub, hub_session)
+        if session is not self.session:
+            self.session = session
+            self.due = 0.0  # the store is to know this soon, whatever becomes of this worker
+
     def bind(self, pool: str, bound: Bound) -> None:
         """This is the person's hub in `pool` from now on."""
         self.bound[pool] = bound
         self.cleared.clear()
+        self.visited(bound.affinity.upstream)
 
     def unbind(self) -> None:
         """What is remembered of the person's hubs is void."""
@@ -132,6 +157,8 @@ class LiveSessions:
         self._by_field: dict[tuple[bytes, str], LiveSession] = {}
         self._loading: dict[tuple[str, str], asyncio.Future[LiveSession | None]] = {}
         self._generation = 0
+        self._worker = secrets.token_hex(4)
+        self._answers: set[asyncio.Task[None]] = set()
         self._note_every = min(60.0, limits.idle / 4)
         self._away = ""  # the fault of an outage of which the log knows
         self.subscribed = False
@@ -182,16 +209,19 @@ class LiveSessions:
 
         Raises `StoreFault` when only the store could tell and it can't be asked.
         """
-        live = self.cached(cookie, host, self._clock())
-        if live is not None:
-            return live
         place = (cookie, host)
-        loading = self._loading.get(place)
-        if loading is None:
-            # A page asks for fifty files at once: one of them reads, all wait for it.
-            loading = self._loading[place] = asyncio.ensure_future(self._load(place))
-            loading.add_done_callback(lambda _: self._loading.pop(place, None))
-        return await asyncio.shield(loading)
+        while True:
+            live = self.cached(cookie, host, self._clock())
+            if live is not None:
+                return live
+            loading = self._loading.get(place)
+            if loading is None:
+                # A page asks for fifty files at once: one of them reads, all wait for it.
+                loading = self._loading[place] = asyncio.ensure_future(self._load(place))
+                loading.add_done_callback(lambda _: self._loading.pop(place, None))
+            live = await asyncio.shield(loading)
+            if live is None or self._by_cookie.get(place) is live:  # else it ended just now
+                return live
 
     async def _load(self, place: tuple[str, str]) -> LiveSession | None:
         while True:
@@ -216,28 +246,27 @@ class LiveSessions:
             return live
         if len(self._by_cookie) >= _MOST:
             # Somebody who has no socket here can be read again; only if there is nobody else, sockets end.
-            unused = (other for other, live in self._by_cookie.items() if not live.tunnels)
+            unused = (other for other, live in self._by_cookie.items() if not live.open)
             self._drop(next(unused, next(iter(self._by_cookie))))
         live = self._by_cookie[place] = LiveSession(*place, found, now)
         self._by_key.setdefault(found.key, set()).add(place)
         self._by_user.setdefault(live.user_key, set()).add(place)
         return live
 
-    def open_tunnels(self, key: str) -> int:
-        """How many sockets this worker holds open for a session."""
-        return sum(len(self._by_cookie[place].tunnels) for place in self._by_key.get(key, ()))
-
-    def forget(self, key: str) -> None:
-        """A session has ended: drop it and close everything that hangs on it."""
+    def forget(self, key: str) -> int:
+        """A session has ended: drop it and close everything that hangs on it. How many connections that were."""
         self._generation += 1
-        for place in tuple(self._by_key.get(key, ())):
-            self._drop(place)
+        return sum(self._drop(place) for place in tuple(self._by_key.get(key, ())))
 
-    def close_tunnels(self) -> None:
-        """Close every socket of this worker; sessions and bindings stay."""
+    def keys_of(self, meant: Callable[[Session], bool]) -> set[str]:
+        """The sessions in this worker's hands that are meant, by their names in the store."""
+        return {live.key for live in self._by_cookie.values() if meant(live.session)}
+
+    def close_open(self) -> None:
+        """Close every socket of this worker, and cut what is being answered; sessions and bindings stay."""
         for live in tuple(self._by_cookie.values()):
-            for tunnel in tuple(live.tunnels):
-                tunnel.close()
+            for each in tuple(live.open):
+                each.close()
 
     def rebind(self, key_of_user: str) -> None:
         """Somebody was bound anew: what this worker remembered of their bindings is void."""
@@ -245,17 +274,20 @@ class LiveSessions:
         for place in self._by_user.get(key_of_user, ()):
             self._by_cookie[place].unbind()
 
-    def _drop(self, place: tuple[str, str]) -> None:
+    def _drop(self, place: tuple[str, str]) -> int:
+        """Let go of an entry, and close what is open in it: how many connections."""
         live = self._by_cookie.pop(place, None)
         if live is None:
-            return
+            return 0
         self._forget_cookies(live)
         for index, key in ((self._by_key, live.key), (self._by_user, live.user_key)):
             index[key].discard(place)
             if not index[key]:
                 del index[key]
-        for tunnel in tuple(live.tunnels):
-            tunnel.close()
+        closed = tuple(live.open)
+        for each in closed:
+            each.close()
+        return len(closed)
 
     @asynccontextmanager
     async def kept(self) -> AsyncIterator[None]:
@@ -264,6 +296,7 @@ class LiveSessions:
         try:
             yield
         finally:
+            tasks += self._answers
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
@@ -272,11 +305,11 @@ class LiveSessions:
         async with self._store.subscribe(TOPIC) as events:
             async for event in events:
                 if isinstance(event, Message):
-                    verb, _, key = event.payload.decode("ascii", "replace").partition(" ")
-                    if verb == "session":
-                        self.forget(key)
-                    elif verb == "user":
-                        self.rebind(key)
+                    match event.payload.decode("ascii", "replace").split(" "):
+                        case ["session", nonce, *keys] if keys:
+                            self._answer(nonce, keys[0], sum(map(self.forget, keys)))
+                        case ["user", key]:
+                            self.rebind(key)
                     continue
                 # Lost or restored: messages may be missing, so everything is read again; bindings once they can be:
                 # without its binding, nobody would be served while the store is away.
@@ -290,26 +323,41 @@ class LiveSessions:
                         live.unbind()
                 await self._confirm(tuple(self._by_cookie.items()))
 
+    def _answer(self, nonce: str, batch: str, connections: int) -> None:
+        """Say what was closed, without keeping the next message waiting."""
+
+        async def answer() -> None:
+            with suppress(StoreFault):  # whoever asked doesn't wait for long, and says that it isn't all
+                await self._sessions.closed(nonce, batch, self._worker, connections)
+
+        task = asyncio.create_task(answer(), name="sessions: closed")
+        self._answers.add(task)
+        task.add_done_callback(self._answers.discard)
+
     async def _upkeep(self) -> None:
         while True:
             await asyncio.sleep(_TICK)
             now = self._clock()
             doubtful, overdue, unused, unwritten = [], [], [], []
             for place, live in tuple(self._by_cookie.items()):
-                if live.tunnels and now - live.confirmed > self._grace:
+                if now < live.due:
+                    continue  # to look at twenty thousand each second would stop the loop for 20 ms
+                live.due = min(now + min(_CONFIRM_AFTER, self._note_every), self.believed_until(live))
+                if live.open and now - live.confirmed > self._grace:
                     # The store is away, or was not asked yet because the grace is short: asking tells which.
                     doubtful.append((place, live))
                     overdue.append((place, live))
                 elif live.session.state(self._limits, now) is not SessionState.LIVE:
                     # Another worker may have seen the person: the store has the last word, `_confirm` acts on it.
                     doubtful.append((place, live))
-                elif not live.tunnels and now - live.used > _KEEP_UNUSED and self.subscribed:
+                elif not live.open and now - live.used > _KEEP_UNUSED and self.subscribed:
                     # (Whoever reads a page for a minute during an outage can't be read again from the store.)
                     unused.append((place, live))
-                elif now - live.confirmed > _CONFIRM_AFTER and (live.tunnels or now - live.used < _CONFIRM_AFTER):
+                elif now - live.confirmed > _CONFIRM_AFTER and (live.open or now - live.used < _CONFIRM_AFTER):
                     doubtful.append((place, live))
-                unsaid = live.session.last_seen - live.noted
-                if unsaid >= self._note_every or (unsaid > 0 and unused and unused[-1][1] is live):
+                unsaid = live.session.last_seen - live.noted_seen
+                leaving = unused and unused[-1][1] is live
+                if unsaid >= self._note_every or (unsaid > 0 and leaving) or live.session.hubs != live.noted_hubs:
                     unwritten.append(live)
             await self._confirm(doubtful)
             for place, live in overdue:
@@ -319,7 +367,7 @@ class LiveSessions:
             self._on_size(len(self))
             for place, live in unused:
                 # Somebody may have come back while the store was told.
-                if not live.tunnels and now - live.used > _KEEP_UNUSED:
+                if not live.open and now - live.used > _KEEP_UNUSED:
                     self._drop(place)
 
     async def _confirm(self, entries: Iterable[tuple[tuple[str, str], LiveSession]]) -> None:
@@ -354,13 +402,14 @@ class LiveSessions:
                 self._away = ""
 
     async def _note(self, unwritten: Iterable[LiveSession]) -> None:
-        """Tell the store, and so the other workers, when people were last seen: what can't be told now, later."""
+        """Tell the store, and so the other workers, when people were last seen and where they have been: what can't be
+        told now, later."""
+        rest = iter(unwritten)
         try:
-            for live in unwritten:
-                at = live.session.last_seen
-                with suppress(UnknownKey):  # that one's record is another worker's to write
-                    await self._sessions.seen(live.key, at)
-                live.noted = at
+            while batch := [(live, live.session) for live in islice(rest, _WRITES)]:
+                await self._sessions.note([(live.key, session) for live, session in batch])
+                for live, session in batch:
+                    live.noted_seen, live.noted_hubs = session.last_seen, session.hubs
         except StoreFault as fault:
             self._unable("presence_unwritten", fault)
 
@@ -373,9 +422,8 @@ class LiveSessions:
 
 def _confirm(live: LiveSession, found: Found, now: float) -> None:
     live.confirmed = now
-    here, there = live.session, found.session
-    newest = max(here.last_seen, there.last_seen)
-    if replace(there, last_seen=here.last_seen) != here:
+    here, now_known = live.session, merged(found.session, live.session)
+    if replace(now_known, last_seen=here.last_seen) != here:
         live.page_lines.clear()
         live.cleared.clear()
-    live.session = replace(there, last_seen=newest)
+    live.session = now_known

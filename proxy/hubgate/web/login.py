@@ -14,8 +14,9 @@ import logging
 import re
 import secrets
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Protocol
 
 from aiohttp import web
 
@@ -35,6 +36,7 @@ from hubgate.store.codec import Sealer, Tampered
 from hubgate.web.entrance import Arrival, Entrance
 from hubgate.web.render import Pages, login_url
 from hubgate.web.sessions import fingerprint
+from hubgate.web.stepup import Freshness
 from hubgate.web.usernames import Usernames
 from hubgate.web.visit import CALLBACK_PATH, Visit, visit_of
 
@@ -58,8 +60,14 @@ class Entry:
     admission: Admission
 
 
-SecondStep = Callable[[Visit, Arrival], Awaitable[web.Response]]
-"""Takes over somebody whom the provider has let through, where there is more to show before a session begins."""
+class SecondStep(Protocol):
+    """Where the provider's word is not enough: what more there is to show."""
+
+    async def begin(self, arrival: Arrival) -> web.Response:
+        """Take over somebody whom the provider has let through; no session has begun yet."""
+
+    def again(self, after: str) -> web.Response:
+        """Have it shown anew in a session that lasts, on the way to `after`."""
 
 
 class LoginPages:
@@ -79,6 +87,7 @@ class LoginPages:
         keyring: Keyring,
         entrance: Entrance,
         second_step: SecondStep | None,
+        freshness: Freshness,
         pages: Pages,
         audit: Audit,
         metrics: Metrics,
@@ -93,6 +102,7 @@ class LoginPages:
         self._usernames = Usernames(store, keyring)
         self._entrance = entrance
         self._second_step = second_step
+        self._freshness = freshness
         self._pages = pages
         self._audit = audit
         self._metrics = metrics
@@ -103,10 +113,14 @@ class LoginPages:
     # -- the way out
 
     async def start(self, request: web.Request) -> web.StreamResponse:
-        """GET: send the browser to the provider, and afterwards to `next`."""
+        """GET: send the browser to the provider, and afterwards to `next`.
+
+        Whoever has a session is sent on, unless `max_age` says that its proof is too old.
+        """
         visit = visit_of(request)
         after = safe_next(request.query.get("next"), own_hosts=(visit.host,))
-        if visit.live is not None:
+        max_age = None if visit.live is None else self._freshness.lacking(request, visit.live.session)
+        if visit.live is not None and max_age is None:
             return self._pages.redirect(after)
         mode = request.headers.get("Sec-Fetch-Mode", "navigate")
         if mode != "navigate":
@@ -114,10 +128,18 @@ class LoginPages:
             raise ClientFault("session_required", status=401)
         if "Sec-Fetch-Mode" in request.headers and after != "/" and "#" not in after and "on" not in request.query:
             # A #fragment never reaches a server, and the provider's form would lose it.
-            return self._pages.continue_login(f"{login_url(after)}&on=1", request_id=visit.id)
-        return await self._begin(visit, after, tries=0)
+            wish = request.query.get("max_age", "")
+            pages = self._pages.to(visit.accept_language)
+            return pages.continue_login(f"{login_url(after, max_age=wish)}&on=1", request_id=visit.id)
+        if max_age is None:
+            return await self._begin(visit, after, tries=0)
+        if self._second_step is not None:
+            return self._second_step.again(after)
+        return await self._begin(visit, after, tries=0, prompt="login", max_age=max_age)
 
-    async def _begin(self, visit: Visit, after: str, *, tries: int, prompt: str | None = None) -> web.Response:
+    async def _begin(
+        self, visit: Visit, after: str, *, tries: int, prompt: str | None = None, max_age: int | None = None
+    ) -> web.Response:
         wait = self._throttle.wait(source_key(visit.address), self._clock())
         if wait:
             raise ClientFault("too_many_logins", status=429, retry_after=int(wait) + 1)
@@ -130,6 +152,7 @@ class LoginPages:
             browser=fingerprint(browser),
             tries=tries,
             prompt=prompt,
+            max_age=max_age,
         )
         key = _attempt_key(attempt.state)
         await self._store.put(key, self._attempts.seal(key, attempt.as_record()), ttl=_ATTEMPT_LIFETIME)
@@ -166,7 +189,7 @@ class LoginPages:
             refresh_token=proven.tokens.refresh_token,
         )
         if self._second_step is not None:
-            return await self._second_step(visit, arrival)
+            return await self._second_step.begin(arrival)
         return await self._entrance.enter(request, visit, arrival, self._pages.redirect(arrival.next))
 
     async def _attempt(self, visit: Visit, state: str) -> LoginAttempt:
@@ -198,12 +221,15 @@ class LoginPages:
             "login", "refused", client=visit.address, request_id=visit.id, code=fault.code, **dict(fault.evidence)
         )
         if attempt is not None and fault.code == "login_restart" and attempt.tries < _TRIES:
-            return await self._begin(visit, attempt.next, tries=attempt.tries + 1)
+            prompt = None if attempt.max_age is None else "login"
+            return await self._begin(
+                visit, attempt.next, tries=attempt.tries + 1, prompt=prompt, max_age=attempt.max_age
+            )
         if attempt is not None and fault.code == "second_factor_missing" and not attempt.tries:
             # Once more from the beginning: a login that enrolled somebody says amr `pwd` alone (Keycloak 26), and
             # somebody without a second factor can be led to one.
             await self._require_enrolment(fault.evidence.get("subject", ""))
-            return await self._begin(visit, attempt.next, tries=_TRIES, prompt="login")
+            return await self._begin(visit, attempt.next, tries=_TRIES, prompt="login", max_age=attempt.max_age)
         raise fault
 
     async def _require_enrolment(self, subject: str) -> None:

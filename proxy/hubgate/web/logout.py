@@ -29,8 +29,9 @@ from hubgate.idp.client import OIDCClient
 from hubgate.store.base import Store
 from hubgate.store.codec import Sealer, Tampered
 from hubgate.web.affinity import Bindings
+from hubgate.web.endings import Ended, Endings
 from hubgate.web.forms import own_form
-from hubgate.web.live import LiveSession, LiveSessions
+from hubgate.web.live import LiveSession
 from hubgate.web.render import Pages
 from hubgate.web.sessions import Sessions, fingerprint
 from hubgate.web.visit import Visit, visit_of
@@ -59,7 +60,7 @@ class LogoutPages:
         *,
         provider: OIDCClient,
         sessions: Sessions,
-        live: LiveSessions,
+        endings: Endings,
         bindings: Bindings,
         store: Store,
         keyring: Keyring,
@@ -69,7 +70,7 @@ class LogoutPages:
         self._site = site
         self._provider = provider
         self._sessions = sessions
-        self._live = live
+        self._endings = endings
         self._bindings = bindings
         self._store = store
         self._sealer = Sealer(keyring, "farewell")
@@ -86,7 +87,7 @@ class LogoutPages:
             return await self._end(visit, visit.live)
         if visit.scripted:
             raise ClientFault("csrf_failed", "the page that asks is not for scripts", status=403)
-        return self._pages.confirm_logout(visit.live.session, request_id=visit.id)
+        return self._pages.to(visit.accept_language).confirm_logout(visit.live.session, request_id=visit.id)
 
     async def do(self, request: web.Request) -> web.StreamResponse:
         """POST: log out."""
@@ -98,34 +99,34 @@ class LogoutPages:
 
     async def _end(self, visit: Visit, live: LiveSession) -> web.StreamResponse:
         session = live.session
-        connections = self._live.open_tunnels(live.key)
-        await self._sessions.end(live.key, session.identity)
-        self._live.forget(live.key)
+        found = await self._sessions.get(live.key)  # with the tokens of the last refresh
+        ended = await self._endings.end([found or live.found])
         sticky = (visit.cookies.get(self._site.sticky_cookie(pool)) for pool in self._site.pools)
         await self._bindings.release([cookie for cookie in sticky if cookie])
-        ended = bool(session.refresh_token) and await self._provider.end_session(session.refresh_token)
         self._audit.event(
             "logout",
-            "ok" if ended else "provider_session_open",
+            "ok" if ended.provider else "provider_session_open",
             user=session.identity.username,
             client=visit.address,
             session=session.handle,
             request_id=visit.id,
-            connections=connections,
+            connections=ended.closed.connections,
         )
-        location = await self._way_out(session, connections, ended=ended)
+        location = await self._way_out(session, ended)
         response = self._pages.redirect(location)
         response.headers.add("Set-Cookie", expire_cookie(self._site.cookie, secure=self._site.secure))
         for line in left_behind(self._site, self._site.pools_on(visit.host), session.identity.username):
             response.headers.add("Set-Cookie", line)
         return response
 
-    async def _way_out(self, session: Session, connections: int, *, ended: bool) -> str:
+    async def _way_out(self, session: Session, ended: Ended) -> str:
         """Where the browser goes next: through the pools' hosts, past the provider if need be, to the receipt."""
         pools = [pool.name for pool in self._site.pools if pool.admits(session.identity.groups)]
-        told = urlencode({"closed": connections, "ended": int(ended), "pool": pools}, doseq=True)
+        told = urlencode(
+            {"closed": ended.closed.connections, "ended": int(ended.provider is True), "pool": pools}, doseq=True
+        )
         receipt = f"{self._site.public_url}{RECEIPT_PATH}?{told}"
-        if not ended:
+        if ended.provider is False:  # one that doesn't answer is no place to send anybody
             try:
                 url = await self._provider.end_session_url(
                     id_token=session.id_token, post_logout_redirect_uri=self._site.public_url + RECEIPT_PATH
@@ -171,7 +172,7 @@ class LogoutPages:
             return self._pages.redirect("/")  # "you are logged out" would not be true
         pools = request.query.getall("pool", ())
         closed = request.query.get("closed", "")
-        return self._pages.receipt(
+        return self._pages.to(visit.accept_language).receipt(
             request_id=visit.id,
             pools=[pool for pool in self._site.pools if pool.name in pools],
             connections=int(closed) if re.fullmatch(r"[0-9]{1,4}", closed) else 0,

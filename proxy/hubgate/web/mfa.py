@@ -14,7 +14,8 @@ import secrets
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
+from urllib.parse import urlencode
 
 from aiohttp import web
 
@@ -22,6 +23,7 @@ from hubgate.audit import Audit
 from hubgate.core import totp
 from hubgate.core.identity import Identity, Proof
 from hubgate.core.keyring import Keyring
+from hubgate.core.oidc import safe_next
 from hubgate.core.site import Site
 from hubgate.errors import ClientFault
 from hubgate.store.base import Store
@@ -31,12 +33,15 @@ from hubgate.web.entrance import Arrival, Entrance
 from hubgate.web.factors import Enrolment, Factors
 from hubgate.web.forms import own_form
 from hubgate.web.live import LiveSession
-from hubgate.web.mfa_views import AskCode, AskTicket, Codes, Enrol, Manage, Trouble, View
+from hubgate.web.mfa_views import AskCode, AskTicket, Codes, Enrol, FactorState, Manage, Trouble, View
 from hubgate.web.pending import LIFETIME, Pending, Pendings, Setup
 from hubgate.web.qr import qr_code
 from hubgate.web.render import MFA_PATH, Pages, login_url
 from hubgate.web.tickets import Tickets
 from hubgate.web.visit import Visit, visit_of
+
+if TYPE_CHECKING:  # the library for mail takes its time, and most sites send none
+    from hubgate.web.letters import Change, Letters
 
 Stage = Literal["code", "ticket", "enrol"]
 
@@ -65,6 +70,7 @@ class MfaPages:
         entrance: Entrance,
         pages: Pages,
         audit: Audit,
+        letters: Letters | None = None,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._site = site
@@ -78,16 +84,26 @@ class MfaPages:
         self._entrance = entrance
         self._pages = pages
         self._audit = audit
+        self._letters = letters
         self._clock = clock
 
-    async def begin(self, visit: Visit, arrival: Arrival) -> web.Response:
+    async def begin(self, arrival: Arrival) -> web.Response:
         """Take over somebody whom the provider let through (`login.SecondStep`)."""
         response = self._pages.redirect(MFA_PATH)
         response.headers.add("Set-Cookie", await self._pendings.begin(arrival))
         return response
 
+    def again(self, after: str) -> web.Response:
+        """Ask somebody who is logged in for another code (`login.SecondStep`)."""
+        return self._pages.redirect(f"{MFA_PATH}?{urlencode({'next': after})}")
+
+    async def state(self, who: Identity) -> FactorState | None:
+        """What the account page says about it; None: there is none."""
+        enrolment = await self._factors.of(who)
+        return None if enrolment is None else FactorState(enrolment.since, len(enrolment.recovery))
+
     async def show(self, request: web.Request) -> web.StreamResponse:
-        """GET: what is asked for now; with a session, what can be changed."""
+        """GET: what is asked for now; with a session what can be changed, or with `next` a code on the way there."""
         visit = visit_of(request)
         if visit.scripted:
             raise ClientFault("csrf_failed", "the second factor is not for scripts", status=403)
@@ -95,6 +111,8 @@ class MfaPages:
         if pending is not None:
             return await self._ask(visit, pending)
         if visit.live is not None:
+            if "next" in request.query:
+                return await self._ask_again(visit, visit.live, request.query["next"])
             return await self._manage(visit, visit.live)
         if self._pendings.expected(visit):
             raise ClientFault("login_expired", "no login waits for a second factor")
@@ -145,7 +163,7 @@ class MfaPages:
 
     async def _proceed(self, request: web.Request, visit: Visit, pending: Pending) -> web.Response:
         form = await own_form(request, pending.csrf, self._site, visit.host)
-        stage, _ = await self._stage(pending)
+        stage, enrolment = await self._stage(pending)
         typed = form.get("code", "")
         match stage, form.get("step"):
             case "code", "code":
@@ -157,7 +175,7 @@ class MfaPages:
             case "ticket", "ticket":
                 trouble = await self._ticketed(visit, pending, typed)
             case "enrol", "confirm" if pending.setup is not None:
-                return await self._confirmed(request, visit, pending, pending.setup, typed)
+                return await self._confirmed(request, visit, pending, pending.setup, enrolment, typed)
             case _:
                 trouble = None  # a form that was overtaken: the page shows where we are
         return self._pages.redirect(MFA_PATH) if trouble is None else await self._ask(visit, pending, trouble)
@@ -169,7 +187,7 @@ class MfaPages:
         enrolment = await self._factors.recover(who, typed)
         if enrolment is None:
             return self._refused(visit, who, Trouble("wrong_recovery_code"))
-        self._audited("second_factor", "recovery_code_used", visit, who, left=len(enrolment.recovery))
+        self._noted("recovery_code_used", visit, who, enrolment, left=len(enrolment.recovery))
         # Should this fail, the code is spent and there are nine more.
         await self._pendings.update(pending, setup=_new_setup(enrolment.id))
         return None
@@ -185,7 +203,13 @@ class MfaPages:
         return None
 
     async def _confirmed(
-        self, request: web.Request, visit: Visit, pending: Pending, setup: Setup, typed: str
+        self,
+        request: web.Request,
+        visit: Visit,
+        pending: Pending,
+        setup: Setup,
+        before: Enrolment | None,
+        typed: str,
     ) -> web.Response:
         who = pending.arrival.identity
         match totp.judge(setup.key, typed, now=self._clock()):
@@ -196,7 +220,7 @@ class MfaPages:
         if codes is None:
             return self._pages.redirect(MFA_PATH)  # somebody was faster, and it is their code that is asked for
         recovered = bool(setup.replaces)
-        self._audited("second_factor", "replaced" if recovered else "enrolled", visit, who, how="login")
+        self._noted("replaced" if recovered else "enrolled", visit, who, before, how="login")
         if not recovered:
             await self._tickets.spend(who.username)
         view = self._codes(pending.csrf, who, codes, onward=pending.arrival.next, enrolled=True)
@@ -214,9 +238,7 @@ class MfaPages:
         if not await self._pendings.take(pending):
             raise ClientFault("login_expired", "this login was finished by another request")
         arrival = pending.arrival
-        # RFC 8176 has no word for the password if the provider says none.
-        methods = tuple(dict.fromkeys((*(arrival.proof.amr or ("pwd",)), *factors)))
-        proof = Proof(self._terms.acr, methods, int(self._clock()))
+        proof = self._proof(arrival.proof, factors)
         response = response or self._pages.redirect(arrival.next)
         await self._entrance.enter(request, visit, replace(arrival, proof=proof), response)
         response.headers.add("Set-Cookie", self._pendings.forgotten)
@@ -224,7 +246,39 @@ class MfaPages:
             response.headers.add("Set-Cookie", known)
         return response
 
+    def _proof(self, before: Proof, factors: tuple[str, ...]) -> Proof:
+        """What is proved now, after what was proved before."""
+        # RFC 8176 has no word for the password if the provider says none.
+        methods = tuple(dict.fromkeys((*(before.amr or ("pwd",)), *factors)))
+        return Proof(self._terms.acr, methods, int(self._clock()))
+
     # -- with a session
+
+    async def _ask_again(
+        self, visit: Visit, live: LiveSession, after: str, trouble: Trouble | None = None
+    ) -> web.Response:
+        session, who = live.session, live.session.identity
+        if await self._factors.of(who) is None:
+            return await self._manage(visit, live)
+        onward = safe_next(after, own_hosts=(visit.host,))
+        return self._shown(visit, AskCode(csrf=session.csrf, who=who, trouble=trouble, onward=onward))
+
+    async def _shown_again(
+        self, request: web.Request, visit: Visit, live: LiveSession, after: str, typed: str
+    ) -> web.Response:
+        session = live.session
+        if (trouble := await self._tried(visit, session.identity, typed)) is not None:
+            return await self._ask_again(visit, live, after, trouble)
+        arrival = Arrival(
+            session.identity,
+            self._proof(session.proof, ("otp",)),
+            safe_next(after, own_hosts=(visit.host,)),
+            provider_sid=session.provider_sid,
+            id_token=session.id_token,
+            refresh_token=session.refresh_token,
+        )
+        response = self._pages.redirect(arrival.next)
+        return await self._entrance.enter(request, visit, arrival, response, renews=session)
 
     async def _manage(self, visit: Visit, live: LiveSession, trouble: Trouble | None = None) -> web.Response:
         session, who = live.session, live.session.identity
@@ -250,9 +304,13 @@ class MfaPages:
         if enrolment is None:
             return self._pages.redirect(MFA_PATH)  # reset meanwhile: the page says so
         typed, step = form.get("code", ""), form.get("step")
+        if step == "again":
+            return await self._shown_again(request, visit, live, form.get("next", ""), typed)
         if step == "confirm":
             setup = await self._begun(live, enrolment)
-            return self._pages.redirect(MFA_PATH) if setup is None else await self._changed(visit, live, setup, typed)
+            if setup is not None:
+                return await self._changed(visit, live, setup, enrolment, typed)
+            return self._pages.redirect(MFA_PATH)
         if step == "cancel":
             await self._store.delete(_change_key(live))
         elif step in {"phone", "codes"}:
@@ -260,13 +318,15 @@ class MfaPages:
                 return await self._manage(visit, live, trouble)
             if step == "codes":
                 codes = await self._factors.new_recovery_codes(who)
-                self._audited("second_factor", "recovery_codes_renewed", visit, who)
+                self._noted("recovery_codes_renewed", visit, who, enrolment)
                 return self._shown(visit, self._codes(session.csrf, who, codes, onward=MFA_PATH, enrolled=False))
             key = _change_key(live)
             await self._store.put(key, self._changes.seal(key, _new_setup(enrolment.id).as_record()), ttl=LIFETIME)
         return self._pages.redirect(MFA_PATH)
 
-    async def _changed(self, visit: Visit, live: LiveSession, setup: Setup, typed: str) -> web.Response:
+    async def _changed(
+        self, visit: Visit, live: LiveSession, setup: Setup, before: Enrolment, typed: str
+    ) -> web.Response:
         who = live.session.identity
         match totp.judge(setup.key, typed, now=self._clock()):
             case totp.Right(step):
@@ -276,7 +336,7 @@ class MfaPages:
         await self._store.delete(_change_key(live))
         if codes is None:
             raise ClientFault("second_factor_changed", "enrolled elsewhere meanwhile", status=409)
-        self._audited("second_factor", "replaced", visit, who, how="session")
+        self._noted("replaced", visit, who, before, how="session")
         return self._shown(visit, self._codes(live.session.csrf, who, codes, onward=MFA_PATH, enrolled=True))
 
     async def _begun(self, live: LiveSession, enrolment: Enrolment | None) -> Setup | None:
@@ -308,12 +368,19 @@ class MfaPages:
         return None
 
     def _refused(self, visit: Visit, who: Identity, trouble: Trouble) -> Trouble:
-        self._audited("second_factor", "refused", visit, who, code=trouble.slug)
+        self._audited("refused", visit, who, code=trouble.slug)
         return trouble
 
-    def _audited(self, event: str, outcome: str, visit: Visit, who: Identity, **more: Any) -> None:
+    def _noted(self, change: Change, visit: Visit, who: Identity, enrolment: Enrolment | None, **more: Any) -> None:
+        """Write down, and tell its owner, what happened to a second factor; `enrolment`: as it was before."""
+        self._audited(change, visit, who, **more)
+        if self._letters is not None:
+            known = enrolment.email if enrolment else ""
+            self._letters.tell(change, who.username, known, who.email, client=visit.address)
+
+    def _audited(self, outcome: str, visit: Visit, who: Identity, **more: Any) -> None:
         self._audit.event(
-            event,
+            "second_factor",
             outcome,
             user=who.username,
             client=visit.address,
@@ -327,7 +394,8 @@ class MfaPages:
         live = visit.live
         # Somebody else's session may be open in this browser: the page of a login shows whose login it is.
         mine = live is not None and live.session.csrf == view.csrf
-        return self._pages.mfa(replace(view, session=live.session if live and mine else None), request_id=visit.id)
+        shown = replace(view, session=live.session if live and mine else None)
+        return self._pages.to(visit.accept_language).mfa(shown, request_id=visit.id)
 
     def _enrol(
         self,

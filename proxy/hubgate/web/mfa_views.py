@@ -26,6 +26,14 @@ Slug = Literal[
 
 
 @dataclass(frozen=True, slots=True)
+class FactorState:
+    """Somebody's second factor, for pages about more. `since`: seconds since the epoch; `left`: recovery codes."""
+
+    since: float
+    left: int
+
+
+@dataclass(frozen=True, slots=True)
 class Trouble:
     """Why it did not work: `mfa.trouble.<slug>`. `seconds`: how far a clock is off, or how long to wait."""
 
@@ -47,9 +55,11 @@ class _View:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AskCode(_View):
-    """A code, or a recovery code, at the login."""
+    """A code, or a recovery code, at the login. `onward`: a code alone, in a session, on the way there."""
 
     template: ClassVar[str] = "mfa_code.html"
+
+    onward: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -113,6 +123,7 @@ def examples(session: Session) -> tuple[View, ...]:
     csrf, who, trouble = session.csrf, session.identity, Trouble("clock_ahead", 120.0)
     return (
         AskCode(csrf=csrf, who=who, trouble=trouble),
+        AskCode(csrf=csrf, who=who, session=session, onward="/"),
         AskTicket(csrf=csrf, who=who),
         Enrol(csrf=csrf, who=who, reason="first", qr=QrCode("M0 0h1v1h-1z", 1), key="ABCD", uri="otpauth:", label="-"),
         Codes(csrf=csrf, who=who, codes=("-",), onward="/", enrolled=True, text="-"),

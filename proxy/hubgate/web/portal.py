@@ -14,18 +14,22 @@ from hubgate.core.oidc import safe_next
 from hubgate.core.site import OWN_PREFIX, Site
 from hubgate.errors import ClientFault, UpstreamFault
 from hubgate.upstream.registry import Registry
+from hubgate.web.account import AccountPages
 from hubgate.web.affinity import Bindings
+from hubgate.web.backchannel import BackchannelLogout
+from hubgate.web.files import STATIC_PATH
 from hubgate.web.forms import own_form
 from hubgate.web.handover import HANDOVER_PATH, HandoverPages
 from hubgate.web.login import LoginPages
 from hubgate.web.logout import FAREWELL_PATH, RECEIPT_PATH, LogoutPages, left_behind
-from hubgate.web.render import LOGIN_PATH, LOGOUT_PATH, MFA_PATH, MOVE_PATH, STATIC_PATH, Pages, login_url
+from hubgate.web.render import ACCOUNT_PATH, LOGIN_PATH, LOGOUT_PATH, MFA_PATH, MOVE_PATH, Pages, login_url
 from hubgate.web.visit import CALLBACK_PATH, visit_of
 
 if TYPE_CHECKING:  # most sites leave the second factor to the provider
     from hubgate.web.mfa import MfaPages
 
 JWKS_PATH = OWN_PREFIX + "jwks.json"
+BACKCHANNEL_PATH = OWN_PREFIX + "backchannel-logout"
 
 SESSIONLESS = (STATIC_PATH, JWKS_PATH, "/favicon.ico", "/robots.txt")
 """Beginnings of paths that are for everybody, and answer while the store is away: its error page needs style."""
@@ -55,7 +59,8 @@ class PortalPages:
             return self._pages.redirect(login_url("/"), status=302)
         if visit.scripted:
             raise ClientFault("csrf_failed", "the landing page is not for scripts", status=403)
-        return self._pages.landing(visit.session, state_of=self._registry.pool_state, request_id=visit.id)
+        pages = self._pages.to(visit.accept_language)
+        return pages.landing(visit.session, state_of=self._registry.pool_state, request_id=visit.id)
 
     async def move(self, request: web.Request) -> web.StreamResponse:
         """POST `pool`, `next`: bind the person to another hub, because theirs is down and they chose not to wait."""
@@ -98,7 +103,7 @@ class PortalPages:
         """A page that is one of the static files, at an address that browsers and robots expect."""
 
         async def page(_request: web.Request) -> web.StreamResponse:
-            return self._pages.file(name) or self._pages.redirect("/")
+            return self._pages.files.answer(name) or self._pages.redirect("/")
 
         return page
 
@@ -109,7 +114,9 @@ def own_pages(
     portal: PortalPages,
     login: LoginPages,
     logout: LogoutPages,
+    backchannel: BackchannelLogout,
     handover: HandoverPages,
+    account: AccountPages,
     mfa: MfaPages | None,
     pages: Pages,
 ) -> web.Application:
@@ -139,6 +146,9 @@ def own_pages(
     app.router.add_get(LOGOUT_PATH, on(logout.ask))
     app.router.add_post(LOGOUT_PATH, on(logout.do, asked_at_the_portal(LOGOUT_PATH)))
     app.router.add_get(RECEIPT_PATH, on(logout.receipt))
+    app.router.add_get(ACCOUNT_PATH, on(account.show))
+    app.router.add_post(ACCOUNT_PATH, on(account.do, asked_at_the_portal(ACCOUNT_PATH)))
+    app.router.add_post(BACKCHANNEL_PATH, on(backchannel.do))
     app.router.add_get(FAREWELL_PATH, logout.farewell)
     app.router.add_get(HANDOVER_PATH, handover.handle)
     app.router.add_post(MOVE_PATH, portal.move)
@@ -146,7 +156,7 @@ def own_pages(
         app.router.add_get(MFA_PATH, on(mfa.show))
         app.router.add_post(MFA_PATH, on(mfa.do, asked_at_the_portal(MFA_PATH)))
     app.router.add_get(JWKS_PATH, portal.jwks)
-    app.router.add_get(STATIC_PATH + "{name}", pages.static)
+    app.router.add_get(STATIC_PATH + "{name}", pages.files.serve)
     app.router.add_get("/favicon.ico", portal.file("favicon.svg"))
     app.router.add_get("/robots.txt", portal.file("robots.txt"))
     return app

@@ -52,6 +52,7 @@ PROBLEMS: Mapping[str, Shape] = {
     "username_refused": _ASK,
     "username_taken": _ASK,
     "second_factor_missing": _AGAIN,
+    "fresh_factor_required": _AGAIN,
     "second_factor_changed": _AGAIN,
     "second_factor_unreadable": _ASK,
     "provider_unavailable": _LATER,

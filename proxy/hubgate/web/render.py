@@ -1,48 +1,52 @@
-"""What does a person get to see?
+"""Which facts go into a page?
 
-Templates say how a page looks, `words` what it says, and this module which facts go in. It asks nobody: every page
-renders while the store, the identity provider and all hubs are down. It doesn't know what a request is allowed to do;
-whoever calls has decided that.
+`templates` says how a page looks, `words` what it says. Nobody is asked: every page renders while the store, the
+identity provider and all hubs are down. What a request is allowed to do is not known here; whoever calls has decided
+that.
 
 Every page is HTML without inline script or style attributes; `policy` says under which rules it is shown.
 """
 
 from __future__ import annotations
 
+import copy
 import json
 import math
 import re
-import secrets
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 from urllib.parse import quote
 
-import jinja2
 from aiohttp import web
 from markupsafe import Markup
 
 from hubgate.config import Portal
+from hubgate.core.announcement import Announcement
 from hubgate.core.identity import Identity, Proof
+from hubgate.core.language import in_language, preferred
 from hubgate.core.session import Session
 from hubgate.core.site import OWN_PREFIX, Pool, Site
-from hubgate.errors import OperatorFault
-from hubgate.web.files import load_files
-from hubgate.web.policy import Policy
+from hubgate.web.brand import brand_of
+from hubgate.web.files import StaticFiles
+from hubgate.web.notices import Notice, NoticeBoard, local
 from hubgate.web.problems import Offer, told_as
+from hubgate.web.templates import Templates, template_folders
 from hubgate.web.words import load_words
 
 if TYPE_CHECKING:  # most sites leave the second factor to the provider
-    from hubgate.web.mfa_views import View
+    from hubgate.web.account import Seat, Told
+    from hubgate.web.mfa_views import FactorState, View
 
 LOGIN_PATH = OWN_PREFIX + "login"
 LOGOUT_PATH = OWN_PREFIX + "logout"
 MOVE_PATH = OWN_PREFIX + "move"
 MFA_PATH = OWN_PREFIX + "mfa"
-STATIC_PATH = OWN_PREFIX + "static/"
+ACCOUNT_PATH = OWN_PREFIX + "account"
+
+_PATHS = {"login": LOGIN_PATH, "logout": LOGOUT_PATH, "move": MOVE_PATH, "mfa": MFA_PATH, "account": ACCOUNT_PATH}
 
 CSRF_FIELD = "csrf"
 """The hidden form field with `Session.csrf`. A form to `MOVE_PATH` has two more: `pool` (its name) and `next`."""
@@ -50,18 +54,23 @@ CSRF_FIELD = "csrf"
 PoolState = Literal["up", "degraded", "down"]
 
 
-def login_url(after: str) -> str:
-    """Where somebody logs in, to be sent to `after` (path, query, fragment) then."""
-    return f"{LOGIN_PATH}?next={quote(after, safe='')}"
+def login_url(after: str, *, max_age: str = "") -> str:
+    """Where somebody logs in, to be sent to `after` (path, query, fragment) then.
+
+    `max_age`: seconds that their proof may be old, in digits; "": a session is enough.
+    """
+    wish = f"&max_age={quote(max_age, safe='')}" if max_age else ""
+    return f"{LOGIN_PATH}?next={quote(after, safe='')}{wish}"
 
 
 @dataclass(frozen=True, slots=True)
 class Card:
-    """A pool on the landing page."""
+    """A pool on the landing page. `work`: a sentence on a maintenance that goes on there, mostly empty."""
 
     pool: Pool
     url: str
     state: PoolState
+    work: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,9 +94,9 @@ _FACTORS: Mapping[str, str] = {
     "recovery": "recovery",
 }
 
-_STYLESHEETS = ("hubgate.css", "site.css")
 _TEMPLATES = (
     *("landing.html", "problem.html", "waiting.html", "confirm_logout.html", "receipt.html", "continue.html"),
+    "account.html",
     *("mfa_code.html", "mfa_ticket.html", "mfa_enrol.html", "mfa_codes.html", "mfa_manage.html"),
 )
 
@@ -104,15 +113,13 @@ _LOCAL = re.compile(r"/(?![/\\])")
 
 
 class Pages:
-    """Every page that is hubgate's own.
+    """Every page that is hubgate's own, in the site's first language; `to` has the others.
 
     `override`: a site's own directory, whose files win by name over ours (templates, `static/`, `messages/`); its
     templates can extend ours as `hubgate/<name>`. `form_origins`: origins that a form's answer may redirect to, e.g.
     the identity provider's (browsers hold the whole chain against `form-action`). `own_factor`: there is a page about
-    the second factor. Everything is read once, here: for a change, make a new one.
-
-    A site's own templates are compiled and tried out here, too. Ours, which the tests have tried, are compiled when
-    they are first shown: all at once, they took an eighth of the gateway's start.
+    the second factor; `account_url`: of the provider's own page about accounts. Everything is read once, here: for a
+    change, make a new one. A site's own templates are tried out here, too.
 
     Raises OperatorFault `templates_malformed`, `messages_malformed`, `messages_missing`: at the start, not in front of
     a person.
@@ -126,46 +133,49 @@ class Pages:
         override: Path | None = None,
         form_origins: Sequence[str] = (),
         own_factor: bool = False,
-        language: str = "en",
+        account_url: str = "",
+        announcements: Sequence[Announcement] = (),
         clock: Callable[[], float] = time.time,
     ) -> None:
-        folders = [packaged_templates(), *([override] if override else [])]
+        spoken = load_words(template_folders(override), wanted=portal.languages)
         self._site = site
-        self._portal = portal
+        self._board = NoticeBoard(announcements)
         self._clock = clock
-        self._words = load_words(folders, language=language)
-        self._files = load_files([folder / "static" for folder in folders])
-        self._stylesheets = [name for name in _STYLESHEETS if self._files[name].body.strip()]
-        self._inline_style = "\n".join(self._files[name].body.decode() for name in self._stylesheets)
-        if "</style" in self._inline_style.lower():
-            raise OperatorFault("templates_malformed", "a style sheet must not contain '</style'")
-        self._policy = Policy(site, form_origins=form_origins)
-        self._environment = _environment(folders)
-        self._environment.globals.update(
-            words=self._words,
-            portal=portal,
-            home=f"{site.public_url}/",
-            paths={"login": LOGIN_PATH, "logout": LOGOUT_PATH, "move": MOVE_PATH, "mfa": MFA_PATH},
-            own_factor=own_factor,
-            csrf_field=CSRF_FIELD,
-            static=self._static_url,
-            listed=self._listed,
-            stylesheets=self._stylesheets,
+        self._templates = Templates(
+            site,
+            brand_of(portal),
+            override=override,
+            form_origins=form_origins,
+            several_languages=len(spoken) > 1,
+            facts={
+                "home": f"{site.public_url}/",
+                "paths": _PATHS,
+                "own_factor": own_factor,
+                "account_url": account_url,
+                "csrf_field": CSRF_FIELD,
+                "listed": self._listed,
+            },
         )
+        self._in_language: dict[str, Pages] = {}
+        for language, words in spoken.items():
+            self._words, self._portal = words, _told_in(portal, language)
+            self._in_language[language] = copy.copy(self)
+        first = next(iter(spoken))
+        self._words, self._portal = spoken[first], _told_in(portal, first)
         if override is not None:
-            try:
-                self._rehearse()
-            except Exception as error:  # a site's templates can fail in any way
-                raise OperatorFault("templates_malformed", f"{type(error).__name__}: {error}") from error
+            self._templates.rehearsed(_TEMPLATES, self._rehearse)
+
+    def to(self, accept_language: str) -> Pages:
+        """The same pages for somebody whose request says this in Accept-Language (RFC 9110, 12.5.4), or nothing."""
+        return self._in_language[preferred(accept_language, tuple(self._in_language))]
 
     # -- pages
 
-    def landing(
-        self, session: Session, *, state_of: Callable[[Pool], PoolState], request_id: str, notices: Sequence[str] = ()
-    ) -> web.Response:
-        """`/`: the pools by section. `notices`: sentences to show on top."""
+    def landing(self, session: Session, *, state_of: Callable[[Pool], PoolState], request_id: str) -> web.Response:
+        """`/`: the pools by section."""
         groups = session.identity.groups
-        sections = self._sections([pool for pool in self._site.pools if pool.admits(groups)], state_of)
+        admitted = [pool for pool in self._site.pools if pool.admits(groups)]
+        sections = self._sections(admitted, state_of)
         count = sum(len(section.cards) for section in sections)
         return self._page(
             "landing.html",
@@ -176,8 +186,8 @@ class Pages:
             # Few choices, each a section of its own, are told as large cards without headings over single things.
             large=count <= _FEW and len(sections) == count,
             closed=[pool for pool in self._site.pools if not pool.admits(groups)],
-            notices=notices,
-            ago=self._words.plain("time.ago", span=self._words.span(self._clock() - session.created)),
+            notices=self._notices(admitted),
+            ago=self._words.span(self._clock() - session.created, "ago"),
             time=self._time(session.created),
             factor=next((_FACTORS[value] for value in session.proof.amr if value in _FACTORS), ""),
         )
@@ -202,6 +212,8 @@ class Pages:
         """
         key, shape = told_as(code)
         waits = shape.waits and bool(retry_after) and retry_url is not None
+        # An announcement explains what is away; about a pool for some, it tells nobody else.
+        explains = shape.tone == "wait" and (session is not None or pool is None or not pool.groups)
         targets: dict[Offer, str | None] = {
             # An address that the client made up must not become a link to another host.
             "retry": retry_url if _LOCAL.match(retry_url or "") else None,
@@ -225,12 +237,17 @@ class Pages:
             wait=self._words.span(retry_after) if retry_after and retry_after >= _WORTH_TELLING else "",
             pool=pool,
             hub=hub,
+            notices=self._notices([pool] if pool else []) if explains else [],
         )
 
     def problem_json(
         self, code: str, status: int, request_id: str, *, retry_after: int | None = None, **members: object
     ) -> web.Response:
-        """What went wrong, for a program (RFC 9457). `members`: extension members, e.g. `login_url`."""
+        """What went wrong, for a program (RFC 9457). `members`: extension members, e.g. `login_url`.
+
+        Title and detail are in the language that was asked for (3.1.3, 3.1.4), since programs show them to people;
+        `type` and `code` are what a program goes by.
+        """
         key, _ = told_as(code)
         document = {
             "type": f"urn:hubgate:problem:{code}",
@@ -241,7 +258,7 @@ class Pages:
             "request_id": request_id,
             **members,
         }
-        headers = dict(self._policy.document)
+        headers = {**self._templates.policy.document, **self._templates.language_headers(self._words)}
         if retry_after is not None:
             headers["Retry-After"] = str(retry_after)
         return web.Response(
@@ -282,7 +299,8 @@ class Pages:
             hub=hub,
             url=url,
             since=self._time(since),
-            span=self._words.span(now - since),
+            ago=self._words.span(now - since, "ago"),
+            notices=self._notices([pool]),
             may_move=may_move_at is not None and not later,
             move_at=self._time(may_move_at) if may_move_at is not None and later else "",
             move_in=int(may_move_at - now) + 1 if may_move_at is not None and later else 0,
@@ -321,6 +339,27 @@ class Pages:
         """Goes on to `url` at once, with the #fragment of this page's address appended to its `next` parameter."""
         return self._page("continue.html", status=status, request_id=request_id, session=None, script=True, url=url)
 
+    def account(
+        self,
+        session: Session,
+        seats: Sequence[Seat],
+        *,
+        told: Told | None = None,
+        factor: FactorState | None = None,
+        request_id: str,
+    ) -> web.Response:
+        """Somebody's own sessions, with what they have just ended (`told`), and their second factor if it is ours."""
+        return self._page(
+            "account.html",
+            request_id=request_id,
+            session=session,
+            seats=seats,
+            told=told,
+            factor=factor,
+            time=self._time,
+            titles=lambda pools: [pool.title or pool.name for pool in pools],
+        )
+
     def mfa(self, view: View, *, request_id: str) -> web.Response:
         """A page of the second factor. One that says why a code was not taken is a 403, or a 429 for too many."""
         trouble = view.trouble
@@ -337,109 +376,67 @@ class Pages:
             since="" if since is None else self._time(since),
         )
 
-    # -- files and headers
-
-    async def static(self, request: web.Request) -> web.Response:
-        """aiohttp handler of `STATIC_PATH + "{name}"`, for GET and HEAD."""
-        return self.file(
-            request.match_info["name"],
-            if_none_match=request.headers.get("If-None-Match", ""),
-            version=request.query.get("v", ""),
-        ) or web.Response(status=404, text="There is no such file.\n", headers=self._policy.document)
-
-    def file(self, name: str, *, if_none_match: str = "", version: str = "") -> web.Response | None:
-        """One static file, e.g. `favicon.svg` for `/favicon.ico`, or `robots.txt`; None if there is none."""
-        file = self._files.get(name)
-        if file is None:
-            return None
-        headers = {**self._policy.file, **file.headers(linked_as=version)}
-        if file.matches(if_none_match):
-            return web.Response(status=304, headers=headers)
-        return web.Response(body=file.body, headers=headers)
+    # -- headers
 
     def redirect(self, location: str, *, status: int = 303) -> web.Response:
         """Go there: `location` goes out as it is (aiohttp's own redirects rewrite it). 303: RFC 9110, 15.4.4."""
         return web.Response(status=status, headers={**self.base_headers, "Location": location})
 
     @property
+    def files(self) -> StaticFiles:
+        """What pages need beside them."""
+        return self._templates.files
+
+    @property
     def base_headers(self) -> Mapping[str, str]:
         """For our own answers that are no pages, redirects for instance: never stored, sniffed, framed or embedded."""
-        return self._policy.base
+        return self._templates.policy.base
 
     # -- inside
 
     def _rehearse(self) -> None:
         """Show every page once, to nobody: what is wrong in a site's own templates comes out now."""
-        from hubgate.web import mfa_views  # noqa: PLC0415 - see above
+        from hubgate.web import account, mfa_views  # noqa: PLC0415 - see above
 
-        for name in _TEMPLATES:
-            self._environment.get_template(name)  # whatever it may need, beyond what is shown below
         nobody = Session("", Identity("", "", "nobody", ""), Proof("", (), 0), created=0.0, last_seen=0.0, csrf="")
         for pool in self._site.pools[:1]:
             self.waiting(
                 session=nobody, pool=pool, hub="", since=0.0, url="/", retry_after=1, may_move_at=0.0, request_id=""
             )
-        self.landing(nobody, state_of=lambda _: "down", request_id="", notices=["-"])
+        self.landing(nobody, state_of=lambda _: "down", request_id="")
         self.problem("internal", status=500, request_id="", session=nobody)
         self.confirm_logout(nobody, request_id="")
+        self.account(nobody, account.examples(nobody, self._site), told=account.Told(1, 1), request_id="")
+        self.account(nobody, (), factor=mfa_views.FactorState(0.0, 1), request_id="")
         self.receipt(request_id="", pools=self._site.pools, connections=1, provider_ended=False, provider_url="/")
         self.continue_login(LOGIN_PATH, request_id="")
         for view in mfa_views.examples(nobody):
             self.mfa(view, request_id="")
 
-    def _page(
-        self,
-        template: str,
-        *,
-        request_id: str,
-        session: Session | None,
-        status: int = 200,
-        retry_after: int | None = None,
-        form: bool = False,
-        script: bool = False,
-        standalone: bool = False,
-        **facts: object,
-    ) -> web.Response:
-        """`session`: the page has a form, Log Out; `form`: it has another; `script`: it runs one of our files."""
-        nonce = secrets.token_urlsafe(16) if script else ""
-        inline_style = self._inline_style if standalone else ""
-        html = self._environment.get_template(template).render(
-            facts,
-            status=status,
-            request_id=request_id,
-            session=session,
-            retry_after=retry_after,
-            nonce=nonce,
-            inline_style=inline_style,
-        )
-        headers = {
-            **self._policy.page(form=form or session is not None, nonce=nonce, inline_style=inline_style),
-            "Content-Language": self._words.language,
-        }
-        if retry_after is not None:
-            headers["Retry-After"] = str(retry_after)
-        return web.Response(
-            body=html.encode(), status=status, headers=headers, content_type="text/html", charset="utf-8"
-        )
+    def _page(self, template: str, **facts: Any) -> web.Response:
+        """`Templates.page`, with what it takes beside the facts, in our language."""
+        return self._templates.page(template, words=self._words, portal=self._portal, **facts)
+
+    def _notices(self, pools: Sequence[Pool]) -> list[Notice]:
+        return self._board.told(self._words, pools, self._clock())
 
     def _sections(self, pools: Sequence[Pool], state_of: Callable[[Pool], PoolState]) -> list[Section]:
         cards: dict[str, list[Card]] = {}
         for pool in pools:
             url = pool.path if pool.host is None else self._site.origin(pool.host) + pool.path
-            cards.setdefault(pool.section, []).append(Card(pool, url, state_of(pool)))
+            cards.setdefault(pool.section, []).append(
+                Card(pool, url, state_of(pool), self._board.work_on(self._words, pool, self._clock()))
+            )
         return [Section(title, tuple(entries)) for title, entries in cards.items()]
 
     @property
     def _login_url(self) -> str:
         return f"{self._site.public_url}{LOGIN_PATH}?next={quote('/', safe='')}"
 
-    def _static_url(self, name: str) -> str:
-        return f"{STATIC_PATH}{name}?v={self._files[name].version}"
-
     def _time(self, moment: float) -> Markup:
         """A time of day in the server's zone, with the date if it isn't today's."""
-        told, now = (datetime.fromtimestamp(value, UTC).astimezone() for value in (moment, self._clock()))
-        text = told.strftime("%H:%M %Z" if told.date() == now.date() else "%Y-%m-%d %H:%M %Z")
+        told = local(moment)
+        text = self._words.moment(told, now=local(self._clock()))
         return Markup('<time datetime="{}">{}</time>').format(told.isoformat(timespec="seconds"), text)
 
     @staticmethod
@@ -447,25 +444,7 @@ class Pages:
         return Markup(", ").join(Markup("<bdi>{}</bdi>").format(name) for name in names)
 
 
-def packaged_templates() -> Path:
-    """Where our own templates are: beside the code in a wheel, at the top of the repository in a checkout."""
-    here = Path(__file__).resolve()
-    installed = here.parents[1] / "templates"
-    return installed if installed.is_dir() else here.parents[3] / "templates"
-
-
-def _environment(folders: Sequence[Path]) -> jinja2.Environment:
-    # Read now, not when first needed: by then an upgrade may have put others there.
-    ours = jinja2.DictLoader({path.name: path.read_text("utf-8") for path in folders[0].glob("*.html")})
-    environment = jinja2.Environment(
-        loader=jinja2.ChoiceLoader(
-            [*(jinja2.FileSystemLoader(folder) for folder in folders[1:]), ours, jinja2.PrefixLoader({"hubgate": ours})]
-        ),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        auto_reload=False,
-    )
-    environment.policies["urlize.rel"] = "noreferrer"
-    return environment
+def _told_in(portal: Portal, language: str) -> Portal:
+    """`[portal]` with its texts in one language."""
+    texts = {key: in_language(getattr(portal, key), language) for key in ("welcome", "help_text")}
+    return portal.model_copy(update=texts)

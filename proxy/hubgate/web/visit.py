@@ -50,7 +50,7 @@ class AccessLine(Protocol):
 
 @dataclass(slots=True)
 class Visit:
-    """`cookies` are our own by full name, the session's apart.
+    """`cookies` are our own by full name, the session's apart. `accept_language`: for our own pages alone.
 
     `scripted`: the browser says that a script asks. Pages that know who somebody is are not for scripts: one in a
     notebook on the same host would read the token of their forms.
@@ -69,6 +69,7 @@ class Visit:
     upstream: str = ""
     id: str = field(default_factory=new_id)
     started: float = field(default_factory=time.perf_counter)
+    accept_language: str = ""
 
     @property
     def retry_url(self) -> str | None:
@@ -97,6 +98,7 @@ _VISIT: web.RequestKey[Visit] = web.RequestKey("visit", Visit)
 
 def attach(request: web.BaseRequest, visit: Visit) -> None:
     """Let our own pages find the visit."""
+    visit.accept_language = request.headers.get("Accept-Language", "")
     request[_VISIT] = visit
 
 

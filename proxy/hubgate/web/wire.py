@@ -176,6 +176,11 @@ class ClientEnd:
         """Whether the client's socket is full."""
         return self.protocol.writing_paused
 
+    @property
+    def keep_alive(self) -> bool:
+        """Whether we can keep the connection; a plain request's client wants it."""
+        return not self.protocol.retiring
+
     def write(self, data: bytes) -> None:
         """Send, buffering; silently nothing once the client is gone."""
         transport = self.protocol.transport
@@ -213,7 +218,7 @@ class ClientConnection(ClientEnd):
     Only for requests that came in by `front_runner`.
     """
 
-    __slots__ = ("_fault", "_request", "http10")
+    __slots__ = ("_fault", "_request", "ended", "http10")
 
     def __init__(self, request: web.BaseRequest) -> None:
         protocol = request._protocol
@@ -221,6 +226,7 @@ class ClientConnection(ClientEnd):
             raise TypeError("a request of another server than front_runner's")
         super().__init__(protocol)
         self._request = request
+        self.ended = False
         protocol.client = self  # to hear of its loss
         self._fault, protocol.fault = protocol.fault, None
         self.http10 = request._message.version is HttpVersion10
@@ -228,7 +234,7 @@ class ClientConnection(ClientEnd):
     @property
     def keep_alive(self) -> bool:
         """Whether the client wants the connection kept, and we can keep it."""
-        return not self._request._message.should_close and not self.protocol.retiring
+        return super().keep_alive and not self._request._message.should_close
 
     def abort(self) -> None:
         """Reset the client's connection."""
@@ -237,6 +243,11 @@ class ClientConnection(ClientEnd):
             sock = self.transport.get_extra_info("socket")
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         super().abort()
+
+    def close(self) -> None:
+        """The session under which this request came has ended: it is not to be sent on, nor answered."""
+        self.ended = True
+        self.abort()
 
     def take_fault(self) -> HubgateFault | None:
         """Why this request failed on the short way, once."""

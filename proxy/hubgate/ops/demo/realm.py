@@ -56,6 +56,8 @@ def for_addresses(public_urls: Sequence[str], *, second_factor: bool = True) -> 
             user["credentials"] = [each for each in user.get("credentials", ()) if each["type"] != "otp"]
     client = realm["clients"][0]
     client["redirectUris"] = [f"{url}/_hubgate/callback" for url in public_urls]
+    client["attributes"]["backchannel.logout.url"] = f"{public_urls[0]}/_hubgate/backchannel-logout"
+    client["attributes"]["backchannel.logout.session.required"] = "true"
     client["attributes"]["post.logout.redirect.uris"] = "##".join(f"{url}/*" for url in public_urls)
     return realm
 

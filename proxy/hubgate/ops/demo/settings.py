@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from datetime import datetime
 from types import MappingProxyType
 from typing import Any
 
@@ -98,6 +99,8 @@ def _value(value: object) -> str:
         case str():
             # A TOML basic string escapes as JSON does, but for DEL.
             return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
+        case datetime():
+            return value.isoformat()
         case Mapping():
             return "{ " + ", ".join(f"{_key(k)} = {_value(v)}" for k, v in value.items()) + " }"
         case list() | tuple():

@@ -1,0 +1,142 @@
+"""Who is logged in, and how does an administrator end that? `hubgate sessions`, past any gateway that runs.
+
+What is listed lies in the store, where presence is noted about once a minute. What is ended is gone for every gateway
+within a second, and each session that ends has a line in the audit log with the account of the system that did it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from typing import Any
+
+from hubgate.audit import timestamp
+from hubgate.config import Config
+from hubgate.core.keyring import Keyring
+from hubgate.errors import OperatorFault, ProviderFault
+from hubgate.idp.client import OIDCClient
+from hubgate.idp.keycloak import KeycloakAdmin
+from hubgate.ops.people import audit_log, opened_store, operator
+from hubgate.web.account import seat
+from hubgate.web.endings import Ended, Endings
+from hubgate.web.sessions import Closed, Found, Sessions
+from hubgate.web.usernames import Usernames
+
+_PATIENCE = 30.0  # seconds for the provider and the hubs, which an administrator would rather wait for
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """Which sessions: those of a user, the one with this id, or (neither of them) all."""
+
+    user: str | None = None
+    id: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Directory:
+    """The sessions of a site, opened by `directory`."""
+
+    config: Config
+    sessions: Sessions
+    usernames: Usernames
+
+    async def chosen(self, choice: Choice) -> list[Found]:
+        """The sessions that are meant, the oldest first. Raises StoreFault."""
+        if choice.user is not None and (owner := await self.usernames.owner(choice.user)) is not None:
+            return await self.sessions.of(owner)
+        everybodys = await self.sessions.everybodys()
+        if choice.user is not None:
+            return [found for found in everybodys if found.session.identity.username == choice.user]
+        return [found for found in everybodys if choice.id in {None, found.session.handle}]
+
+
+@asynccontextmanager
+async def directory(config: Config) -> AsyncIterator[Directory]:
+    """The site's sessions in the store. Raises OperatorFault `not_our_store` for one in a gateway's memory."""
+    if config.store.url.reveal() == "memory://":
+        raise OperatorFault("not_our_store", "store.url is memory://: only the running gateway knows its sessions")
+    keyring = Keyring(config.keys)
+    async with opened_store(config) as store:
+        sessions = Sessions(store, keyring, config.session.limits, host=config.site().host)
+        yield Directory(config, sessions, Usernames(store, keyring))
+
+
+async def listed(config: Config, choice: Choice) -> list[dict[str, Any]]:
+    """Facts about sessions that live, as JSON has them. Raises StoreFault."""
+    site = config.site()
+    async with directory(config) as opened:
+        found = [each.session for each in await opened.chosen(choice) if opened.sessions.is_live(each.session)]
+    rows = []
+    for session in found:
+        told = seat(session, site)
+        rows.append(
+            {
+                "id": session.handle,
+                "user": session.identity.username,
+                "since": timestamp(session.created),
+                "last_seen": timestamp(session.last_seen),
+                "address": session.address,
+                "browser": told.browser,
+                "system": told.system,
+                "pools": [pool.name for pool in told.pools],
+                "hubs": [hub for hub, _ in session.hubs],
+                "factor": " ".join(session.proof.amr) or session.proof.acr,
+            }
+        )
+    return rows
+
+
+def table(rows: Sequence[Mapping[str, Any]]) -> Iterator[str]:
+    """Lines for people, with a heading; of times, the minutes."""
+    heading = ("ID", "USER", "SINCE (UTC)", "LAST SEEN", "ADDRESS", "BROWSER", "POOLS")
+    lines = [
+        (
+            row["id"],
+            row["user"],
+            *(row[key][:16].replace("T", " ") for key in ("since", "last_seen")),
+            row["address"],
+            ", ".join(filter(None, (row["browser"], row["system"]))) or "-",
+            ", ".join(row["pools"]) or "-",
+        )
+        for row in rows
+    ]
+    widths = [max(map(len, column)) for column in zip(heading, *lines, strict=True)]
+    for line in (heading, *lines):
+        yield "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip()
+
+
+async def ended(config: Config, choice: Choice) -> Ended:
+    """End sessions, with all that hangs on them; of a user, at Keycloak also those that hubgate knows nothing of.
+
+    Raises StoreFault: nothing can be said about what goes on.
+    """
+    async with AsyncExitStack() as stack:
+        opened = await stack.enter_async_context(directory(config))
+        audit = stack.enter_context(audit_log(config))
+        found = await opened.chosen(choice)
+        if not found:
+            return Ended(Closed(0), provider=True)
+        provider = await stack.enter_async_context(OIDCClient(config.oidc, config.mfa))
+        endings = await stack.enter_async_context(
+            Endings(opened.sessions, forget=lambda _: 0, provider=provider, patience=_PATIENCE)
+        )
+        done = await endings.end(found)
+        for each in found:
+            session = each.session
+            audit.event("session_end", "admin", user=session.identity.username, session=session.handle, by=operator())
+        if choice.user is not None and config.keycloak is not None:
+            done = await _ended_at_keycloak(config, found, done)
+    return done
+
+
+async def _ended_at_keycloak(config: Config, found: Sequence[Found], done: Ended) -> Ended:
+    assert config.keycloak is not None  # noqa: S101 - asked before
+    admin = KeycloakAdmin(config.oidc, config.keycloak, config.mfa)
+    try:
+        for subject in {each.session.identity.subject for each in found}:
+            await admin.end_sessions(subject)
+    except ProviderFault:
+        return Ended(done.closed, provider=False)
+    return Ended(done.closed, provider=True)

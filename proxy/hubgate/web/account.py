@@ -1,0 +1,143 @@
+"""What somebody finds about themselves: `/_hubgate/account`.
+
+Their sessions, each with a button that ends it, and the way to their second factor. Only a form of ours, sent by the
+person, ends anything; what it names is looked for among that person's own sessions and nowhere else. The session in
+which they look at the page ends by Log Out, as everywhere.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, TypeAlias
+
+from aiohttp import web
+
+from hubgate.audit import Audit
+from hubgate.core.browsers import browser_and_system
+from hubgate.core.identity import Identity
+from hubgate.core.session import Session
+from hubgate.core.site import Pool, Site
+from hubgate.errors import ClientFault
+from hubgate.web.endings import Endings
+from hubgate.web.forms import own_form
+from hubgate.web.live import LiveSession
+from hubgate.web.render import ACCOUNT_PATH, Pages, login_url
+from hubgate.web.sessions import Found, Sessions
+from hubgate.web.visit import Visit, visit_of
+
+if TYPE_CHECKING:  # most sites leave the second factor to the provider
+    from hubgate.web.mfa_views import FactorState
+
+FactorOf: TypeAlias = "Callable[[Identity], Awaitable[FactorState | None]]"
+
+OTHERS = "others"
+"""What the form says instead of one session's handle."""
+
+
+@dataclass(frozen=True, slots=True)
+class Seat:
+    """One session as its owner sees it. `browser`, `system`: names, "" if unknown; times in seconds since the epoch;
+    `here`: it is the one in which the page is shown."""
+
+    handle: str
+    browser: str
+    system: str
+    since: float
+    seen: float
+    pools: tuple[Pool, ...]
+    here: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Told:
+    """What was just ended, as the address says; nothing hangs on it."""
+
+    sessions: int
+    connections: int
+
+
+def seat(session: Session, site: Site, *, here: bool = False) -> Seat:
+    """What is worth telling about a session."""
+    been = {hub for hub, _ in session.hubs}
+    browser, system = browser_and_system(session.user_agent)
+    pools = tuple(pool for pool in site.pools if been & {upstream.name for upstream in pool.upstreams})
+    return Seat(session.handle, browser, system, session.created, session.last_seen, pools, here)
+
+
+def examples(session: Session, site: Site) -> tuple[Seat, ...]:
+    """Seats to try a template with."""
+    here = seat(session, site, here=True)
+    return here, replace(here, browser="-", system="-", pools=site.pools, here=False)
+
+
+class AccountPages:
+    """GET and POST of `ACCOUNT_PATH` on the portal's host. `factor`: None where second factors are the provider's."""
+
+    def __init__(
+        self,
+        site: Site,
+        *,
+        sessions: Sessions,
+        endings: Endings,
+        factor: FactorOf | None,
+        pages: Pages,
+        audit: Audit,
+    ) -> None:
+        self._site = site
+        self._sessions = sessions
+        self._endings = endings
+        self._factor = factor
+        self._pages = pages
+        self._audit = audit
+
+    async def show(self, request: web.Request) -> web.StreamResponse:
+        """GET: who am I here, and where else?"""
+        visit = visit_of(request)
+        if visit.live is None:
+            return self._pages.redirect(login_url(ACCOUNT_PATH), status=302)
+        if visit.scripted:
+            raise ClientFault("csrf_failed", "the account page is not for scripts", status=403)
+        seats = [seat(visit.live.session, self._site, here=True)]
+        seats += [seat(found.session, self._site) for found in reversed(await self._others(visit.live))]
+        pages = self._pages.to(visit.accept_language)
+        session = visit.live.session
+        factor = await self._factor(session.identity) if self._factor else None
+        return pages.account(session, seats, told=_told(request), factor=factor, request_id=visit.id)
+
+    async def do(self, request: web.Request) -> web.StreamResponse:
+        """POST `end`: a session's handle, or `OTHERS`."""
+        visit = visit_of(request)
+        if visit.live is None:
+            raise ClientFault("session_required", status=401)
+        form = await own_form(request, visit.live.session.csrf, self._site, visit.host)
+        wanted = form.get("end", "")
+        chosen = [found for found in await self._others(visit.live) if wanted in {OTHERS, found.session.handle}]
+        ended = await self._endings.end(chosen)
+        for found in chosen:
+            self._audited(visit, found)
+        closed = ended.closed
+        return self._pages.redirect(f"{ACCOUNT_PATH}?ended={closed.sessions}&closed={closed.connections}")
+
+    async def _others(self, live: LiveSession) -> list[Found]:
+        """The person's sessions apart from the one they are in; those that have met a limit are none."""
+        found = await self._sessions.of(live.user_key)
+        return [each for each in found if each.key != live.key and self._sessions.is_live(each.session)]
+
+    def _audited(self, visit: Visit, found: Found) -> None:
+        self._audit.event(
+            "session_end",
+            "own_account",
+            user=visit.user,
+            client=visit.address,
+            session=found.session.handle,
+            request_id=visit.id,
+        )
+
+
+def _told(request: web.Request) -> Told | None:
+    ended, closed = (request.query.get(name, "") for name in ("ended", "closed"))
+    if not re.fullmatch(r"[0-9]{1,4}", ended) or not re.fullmatch(r"[0-9]{1,5}", closed):
+        return None
+    return Told(int(ended), int(closed))
