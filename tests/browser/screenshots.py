@@ -22,6 +22,7 @@ from tests.kit.newcomer import Newcomer, Terminal
 TOP = Path(__file__).resolve().parents[2]
 IMAGES = TOP / "docs" / "images"
 WIDE = {"width": 1120, "height": 700}
+TALL = {"width": 1120, "height": 980}
 PHONE = {"width": 390, "height": 760}
 """CSS pixels."""
 COLOURS = 128
@@ -38,7 +39,7 @@ async def shoot(page: Page, name: str) -> None:
 async def walk(browser: Browser, url: str) -> None:
     """Bob sets up his phone; alice works, on a wide screen and on a phone at night, and leaves."""
     people = users(document())
-    page = await browser.new_page(viewport=WIDE, color_scheme="light")
+    page = await browser.new_page(viewport=TALL, color_scheme="light")
     bob = Newcomer(page, url)
     await bob.give_password("bob", people["bob"].password)
     await shoot(page, "second-factor")
@@ -51,8 +52,9 @@ async def walk(browser: Browser, url: str) -> None:
     await page.wait_for_url(f"{url}/")
     await shoot(page, "landing")
     await alice.open_pool("htc")
-    for number in range(3):
+    for number in range(2):
         await alice.run_cell(number)
+    await page.locator(".jp-Notebook .jp-MarkdownCell").first.scroll_into_view_if_needed()
     await shoot(page, "notebook")
     await page.goto(url)
     state = await page.context.storage_state()

@@ -19,7 +19,7 @@ from hubgate.core.identity import Identity
 @dataclass(frozen=True, slots=True)
 class DemoUser:
     """`totp_key` is the base32 key of the one-time codes, empty for somebody who has to enrol first;
-    `subject` what the provider calls them.
+    `subject` what the provider calls them, where the realm says so.
     """
 
     username: str
@@ -100,5 +100,5 @@ def _user(entry: dict[str, Any]) -> DemoUser:
         email=entry["email"],
         groups=tuple(entry["groups"]),
         totp_key=base32_key(json.loads(otp["secretData"])["value"]) if otp else "",
-        subject=entry["id"],
+        subject=entry.get("id", ""),
     )
