@@ -159,6 +159,7 @@ async def gateway(
             own_factor=config.mfa.mode == "gateway",
             account_url=keycloak.account_url(config.oidc.issuer),
             announcements=config.told(),
+            site_in=config.site,
         )
         endings = await stack.enter_async_context(Endings(sessions, forget=live.forget, provider=provider))
         entrance = Entrance(site, sessions=sessions, live=live, endings=endings, audit=audit, metrics=metrics)
