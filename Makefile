@@ -36,7 +36,7 @@ define install
 	@test -x $(BIN)/uv || { \
 		$(PYTHON) -m venv --without-pip $(VENV) && \
 		$(PYTHON) -m pip --python $(BIN)/python install --quiet --disable-pip-version-check uv; } 2>/dev/null || \
-		$(PYTHON) -m venv --clear $(VENV)
+		$(PYTHON) -m venv $(VENV)
 	@$(BIN)/uv pip install --quiet --python $(BIN)/python pip --editable '.[$(1)]' 2>/dev/null || \
 		$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[$(1)]' || { \
 		echo "hubgate could not be installed into $(VENV): is there a way to the network, and room on the disk?"; \
