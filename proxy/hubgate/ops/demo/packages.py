@@ -39,8 +39,7 @@ def unpack(what: str, folder: Path, package: str) -> None:
 
 
 def _done(what: str, argv: Sequence[str]) -> bool:
-    beside = Path(sys.executable).with_name("uv")
-    uv = str(beside) if beside.is_file() else shutil.which("uv")
+    uv = _uv()
     if uv is None:
         return False
     try:
@@ -50,3 +49,8 @@ def _done(what: str, argv: Sequence[str]) -> bool:
             raise
         return False
     return True
+
+
+def _uv() -> str | None:
+    beside = Path(sys.executable).with_name("uv")
+    return str(beside) if beside.is_file() else shutil.which("uv")

@@ -82,5 +82,10 @@ class Progress:
         try:
             self._stream.write(text)
             self._stream.flush()
-        except (OSError, ValueError):
-            self._quiet = True  # the terminal was closed: what is left to do is to be done all the same
+        except OSError:
+            # The terminal was closed. What is left to do is to be done all the same, and what is left to say to be
+            # said to nobody: else Python fails once more when it flushes its streams at the end.
+            self._quiet = True
+            nowhere = os.open(os.devnull, os.O_WRONLY)
+            os.dup2(nowhere, self._stream.fileno())
+            os.close(nowhere)
