@@ -17,7 +17,7 @@ from hubgate.ops.cli import _parser
 from hubgate.ops.demo.settings import merged, to_toml
 from hubgate.web.problems import PROBLEMS
 from tests.config.test_config_checks import pair
-from tests.docs.letters import DOCS, Block, blocks, documents
+from tests.docs.letters import DOCS, TOP, Block, blocks, documents
 
 READ = {"text", "json", "mermaid"}
 """Languages of what is shown and does nothing."""
@@ -162,3 +162,13 @@ def test_the_index_has_every_document() -> None:
 def test_every_code_of_an_error_page_is_in_troubleshooting() -> None:
     told = set(re.findall(r"`([a-z_]+)`", (DOCS / "troubleshooting.md").read_text()))
     assert PROBLEMS.keys() - told == set()
+
+
+def test_what_people_are_told_to_look_for_stands_on_the_pages() -> None:
+    of_others = {"add account", "Stop My Server", "and", "While you still have the old one."}
+    told = (
+        set(re.findall(r"(?<!\*)\*([^*\n]+)\*(?!\*)", (DOCS / "users.md").read_text().replace("\n", " "))) - of_others
+    )
+    texts = (TOP / "templates" / "messages" / "en.toml").read_text()
+    assert len(told) > 4
+    assert [phrase for phrase in told if f'"{phrase}"' not in texts] == []
