@@ -8,10 +8,11 @@ PYTEST := $(BIN)/python -m pytest
 SOURCES := proxy hub tests
 
 .DEFAULT_GOAL := help
-.PHONY: help demo gallery image test test-quick test-nightly bench bench-quick soak lint format clean clean-all
+.PHONY: help demo screenshots stopwatch gallery image test test-quick test-nightly bench bench-quick soak lint format clean clean-all
 
 help:
 	@echo "make demo          hubs, Keycloak, Redis and the gateway on this machine; Ctrl-C ends all"
+	@echo "                   (MFA=gateway: hubgate asks for the code, not Keycloak; PORT=…; FRESH=1 forgets earlier runs)"
 	@echo "make image         the image, by docker, podman or buildah (deploy/image/build says what can be chosen)"
 	@echo "make test          every test, with real parts (ALLOW_MISSING=keycloak,chromium leaves some out)"
 	@echo "make test-quick    what needs no service, without attacks and large transfers; under a minute"
@@ -21,15 +22,26 @@ help:
 	@echo "make soak          ten minutes of everything at once (SOAK_SECONDS=…, SOAK_SEED=… for others); in make test-nightly, too"
 	@echo "make gallery       every page with sample facts, to look at (ARGS=\"--shots DIRECTORY\" takes pictures)"
 	@echo "make lint          ruff, mypy, import contracts"
+	@echo "make screenshots   docs/images, from a demo; make stopwatch: from a clone without any cache to the first cell that ran"
 	@echo "make format        let ruff lay out the code"
 	@echo "make clean         remove what tests and builds left; clean-all: environments and downloads, too"
 
-# An environment is made once, and again when pyproject.toml changes.
+# An environment is made once, and again when pyproject.toml changes. uv does in seconds what takes pip a minute; pip
+# brings it, and takes its place where it can't be had.
 define install
-	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "hubgate needs Python 3.11 or newer: make PYTHON=python3.11 …")'
-	@echo "  $(VENV)        installing hubgate and $(1) …"
-	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[$(1)]'
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "hubgate needs Python 3.11 or newer, and \
+	$(PYTHON) is %d.%d: make PYTHON=python3.12 $@" % sys.version_info[:2])' || \
+		{ command -v $(PYTHON) >/dev/null || echo "no $(PYTHON) here: make PYTHON=/path/to/python3.11"; exit 1; } >&2
+	@echo "  $(VENV)        installing hubgate[$(1)] …"
+	@test -x $(BIN)/uv || { \
+		$(PYTHON) -m venv --without-pip $(VENV) && \
+		$(PYTHON) -m pip --python $(BIN)/python install --quiet --disable-pip-version-check uv; } 2>/dev/null || \
+		$(PYTHON) -m venv $(VENV)
+	@$(BIN)/uv pip install --quiet --python $(BIN)/python pip --editable '.[$(1)]' 2>/dev/null || \
+		$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[$(1)]' || { \
+		echo "hubgate could not be installed into $(VENV): is there a way to the network, and room on the disk?"; \
+		echo "A mirror or a proxy: PIP_INDEX_URL, HTTPS_PROXY. What was fetched is kept; make again goes on."; \
+		exit 1; } >&2
 	@touch $@
 endef
 
@@ -43,7 +55,14 @@ $(VENV)/.bench: pyproject.toml
 	$(call install,bench)
 
 demo: $(VENV)/.demo
-	@$(BIN)/hubgate demo $(ARGS)
+	@$(BIN)/hubgate demo $(if $(MFA),--mfa $(MFA)) $(if $(PORT),--port $(PORT)) $(if $(FRESH),--fresh) $(ARGS)
+
+# What README.md shows and says of `make demo`. Say MFA=gateway for the other way.
+screenshots: $(VENV)/.dev
+	@$(BIN)/python -m tests.browser.screenshots
+
+stopwatch: $(VENV)/.dev
+	@$(BIN)/python -m tests.browser.stopwatch $(if $(MFA),MFA=$(MFA))
 
 image:
 	@deploy/image/build

@@ -7,6 +7,7 @@ fails the tests that need it, see kit/missing.py.
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
 from collections.abc import AsyncIterator, Callable, Iterator
@@ -72,6 +73,7 @@ def _parts() -> dict[str, str]:
         "jupyterhub": _hubs_found(),
         "chromium": _chromium(),
         "nginx": shutil.which("nginx") or "MISSING, no nginx on PATH",
+        "apache": shutil.which("apache2", path=f"{os.environ['PATH']}:/usr/sbin") or "MISSING, no apache2",
     }
 
 

@@ -213,6 +213,7 @@ def mfa_views_of(who: Session) -> dict[str, View]:
     return {
         "code": AskCode(csrf=csrf, who=ada),
         **{f"code-{name}": AskCode(csrf=csrf, who=ada, trouble=trouble) for name, trouble in troubles.items()},
+        "again": AskCode(csrf=csrf, who=ada, session=who, onward="/htc/hub/admin"),
         "ticket": AskTicket(csrf=csrf, who=ada),
         "ticket-wrong": AskTicket(csrf=csrf, who=ada, trouble=Trouble("wrong_ticket")),
         "enrol": enrolling(who, "first"),

@@ -169,6 +169,7 @@ async def gateway(
             account_url=keycloak.account_url(config.oidc.issuer),
             stop_servers=config.session.stop_servers,
             announcements=config.told(),
+            site_in=config.site,
         )
         endings = await stack.enter_async_context(
             Endings(

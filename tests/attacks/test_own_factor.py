@@ -8,6 +8,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import logging
+import re
 import time
 
 import pytest
@@ -513,6 +515,49 @@ class TestAThiefOfTheSession:
             page = await alice.submit(page, step_form(page, "phone"), code=await phone.code())
             assert asks_for(page) == {"confirm", "cancel"}
             assert asks_for(await other.get(site.url + MFA)) == {"phone", "codes"}
+
+
+class TestTraces:
+    async def test_no_secret_is_kept_logged_counted_or_passed_on(self, site, caplog):
+        """All that a person does with codes, and what of it stays anywhere but on their screen and their phone."""
+        caplog.set_level(logging.DEBUG)
+        async with site.person() as alice, site.person() as other:
+            phone, recovery, last = await enrolled(alice, site.url + "/", site.users["alice"])
+            pages, typed = [last], []
+
+            async def send(person, page, step, code):
+                typed.append(code)
+                pages.append(await guess(person, page, code, step=step))
+                return pages[-1]
+
+            page = await with_password(other, site.url + "/htc/", site.users["alice"])
+            pages.append(page)
+            await send(other, page, "code", "918273")
+            await send(other, page, "recovery", "7777-8888-9999")
+            enrol = await send(other, page, "recovery", recovery[0])
+            second = phone_of(enrol)
+            await send(other, enrol, "confirm", await second.code())
+            page = await other.get(site.url + MFA)
+            page = await send(other, page, "codes", await second.code())
+            fresh = recovery_codes(page)
+            page = await send(other, await other.get(site.url + MFA), "phone", await second.code())
+            third = phone_of(page)
+            again = await other.get(site.url + MFA + "?next=/")
+            pages += [page, again]
+            everything = [*typed, *recovery, *fresh, *(each.key for each in (phone, second, third))]
+            secrets = {form for each in everything for form in (each, each.replace(" ", ""), each.replace("-", ""))}
+            for page in pages:
+                assert page.headers["Cache-Control"] == "no-store", page
+                assert page.headers["Referrer-Policy"] in {"strict-origin", "no-referrer"}, page
+                told = [page.url, *(step.url for step in page.trail), *page.headers.values()]
+                assert not [secret for secret in secrets for text in told if secret in text], page
+        records = "".join(str(vars(record)) + record.getMessage() for record in caplog.records)
+        kept = b"".join(site.lines).decode() + repr(site.access) + records + site.served.front.metrics.render().decode()
+        assert len(typed) == 6
+        # Six digits alone may be part of a number somewhere: here it is words that count.
+        words = set(re.findall(r"[A-Za-z0-9]+(?:-[A-Za-z0-9]+)*", kept))
+        assert not secrets & words
+        assert not [secret for secret in secrets if len(secret) > 6 and secret in kept]
 
 
 class TestTheStore:

@@ -33,6 +33,15 @@ class TestPortal:
         (fault,) = faults_of(spoilt(portal__welcome=value))
         assert fault.key == "portal.welcome"
 
+    def test_pools_by_language(self) -> None:
+        config = read_in(spoilt(pools__0__title={"en": "Batch farm", "de": "Rechenfarm"}, pools__0__section="HTC"))
+        assert [config.site(language).pools[0].title for language in ("de", "fr", "")] == [
+            "Rechenfarm",
+            "Batch farm",
+            "Batch farm",
+        ]
+        assert config.site("de").pools[0].section == "HTC"
+
     @pytest.mark.parametrize("value", ["javascript:alert(1)", "//evil.example", "example.org", "data:text/html,x"])
     @pytest.mark.parametrize("key", ["privacy_url", "imprint_url", "accessibility_url", "help_url"])
     def test_a_link_leads_to_a_page(self, key: str, value: str) -> None:

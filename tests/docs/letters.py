@@ -81,7 +81,8 @@ def placed(text: str, places: Mapping[str, object]) -> str:
 
 def typed(text: str, *, cwd: Path, env: Mapping[str, str] | None = None, stdin: str = "", timeout: float = 240) -> str:
     """What a person's shell prints who types this. The first command that fails ends it, and the test."""
-    programs = os.pathsep.join((str(Path(sys.executable).parent), str(Path(redis.executable()).parent)))
+    # redis-cli beside the redis-server that is used here: the virtual environment may hold others.
+    programs = os.pathsep.join((str(Path(redis.executable()).parent), str(Path(sys.executable).parent)))
     surroundings = clean_environment() | {"HOME": str(cwd)} | dict(env or {})
     surroundings["PATH"] = os.pathsep.join(filter(None, (dict(env or {}).get("PATH"), programs, os.environ["PATH"])))
     done = subprocess.run(

@@ -13,6 +13,7 @@ from hubgate.ops.demo import hubs, realm, redis
 from hubgate.ops.demo.child import Child, free_ports
 from hubgate.ops.demo.embedded import EmbeddedProvider
 from tests.docs.letters import blocks, follow, placed, typed
+from tests.docs.written import WrittenHub
 from tests.kit.certificates import Authority
 from tests.kit.notebooks import Notebooks
 from tests.kit.person import Person
@@ -20,34 +21,6 @@ from tests.kit.running import RunningGateway
 
 PAGE = "install.md"
 pytestmark = [pytest.mark.redis, pytest.mark.jupyterhub]
-
-
-class WrittenHub(hubs.Hub):
-    """A hub with the settings of docs/hubs.md, and only what a test's machine needs besides (`extra`)."""
-
-    def __init__(self, *args: Any, written: str, authority: Path, **options: Any) -> None:
-        super().__init__(*args, **options)
-        self.written = written
-        self.authority = authority
-
-    def _settings(self) -> str:
-        arguments = ["--allow-root"]
-        return f"""
-c = get_config()
-{self.written}
-# What this machine needs besides: nobody but one account, and several hubs.
-c.JupyterHub.hub_bind_url = {self.hub_url!r}
-c.ConfigurableHTTPProxy.api_url = "http://127.0.0.1:{self.api_port}"
-c.ConfigurableHTTPProxy.command = {self.made.proxy!r}
-c.JupyterHub.spawner_class = "simple"
-c.SimpleLocalProcessSpawner.home_dir_template = {str(self.homes / "{username}")!r}
-c.Spawner.cmd = [{str(self.made.bin / "jupyterhub-singleuser")!r}]
-c.Spawner.args = {arguments!r}
-"""
-
-    def launch(self, argv: Any, *, env: Any = None, cwd: Path | None = None) -> None:
-        # The test's certificate is by an authority that no system knows; hub/README.md says what to do then.
-        super().launch(argv, env={**(env or {}), "SSL_CERT_FILE": str(self.authority)}, cwd=cwd)
 
 
 @pytest.fixture
@@ -70,8 +43,6 @@ async def test_the_page_leads_from_nothing_to_the_first_notebook(
         name="htc01",
         path="/htc/",
         gateway_url=f"https://localhost:{port}",
-        written="",
-        authority=tmp_path,
     )
     nobody = free_ports(2)
     places = {
@@ -87,11 +58,11 @@ async def test_the_page_leads_from_nothing_to_the_first_notebook(
         "/etc/hubgate": etc,
     }
 
-    def type_(*names: str) -> str:
-        return typed(placed(follow(PAGE, *names), places), cwd=tmp_path)
+    def type_(text: str) -> str:
+        return typed(placed(text, places), cwd=tmp_path)
 
     # 2 and 3: secrets, Redis
-    type_("secrets")
+    type_(follow(PAGE, "secrets"))
     assert {path.stat().st_mode & 0o077 for path in (etc / "secrets").iterdir()} == {0}
     settings = tmp_path / "redis.conf"
     system = f"bind 127.0.0.1\nport {redis_port}\ndir {tmp_path}\n"
@@ -99,7 +70,7 @@ async def test_the_page_leads_from_nothing_to_the_first_notebook(
     store = Child("redis", log=tmp_path / "redis.log")
     parts.append(store)
     store.launch([redis.executable(), str(settings)], cwd=tmp_path)
-    store.wait_until(lambda: "PONG" in _or_nothing(type_, "redis-works"), timeout=15)
+    store.wait_until(lambda: "PONG" in _or_nothing(type_, follow(PAGE, "redis-works")), timeout=15)
 
     # 4 is docs/keycloak.md, with a test of its own. The certificate comes from an authority.
     client_id, client_secret = realm.client(realm.document())
@@ -117,7 +88,7 @@ async def test_the_page_leads_from_nothing_to_the_first_notebook(
     config = etc / "config.toml"
     (written,) = (block.text for block in blocks(PAGE) if block.language == "toml")
     config.write_text(placed(written, places))
-    said = type_("check")
+    said = type_(follow(PAGE, "check"))
     assert said == placed(follow(PAGE, "check-says"), places)
     assert follow(PAGE, "serve").strip() == "hubgate serve -c /etc/hubgate/config.toml"
     at = RunningGateway(
@@ -126,17 +97,18 @@ async def test_the_page_leads_from_nothing_to_the_first_notebook(
     parts.append(at)
     at.start()
     at.ready()
-    assert type_("ready") == "ready\n"
+    assert type_(follow(PAGE, "ready")) == "ready\n"
     assert at.events("store_advice") == []
 
     # 7: the hub
-    hub.written, hub.authority = placed(follow("hubs.md", "settings"), places), Path(authority.file)
+    hub.written = placed(follow("hubs.md", "settings"), places)
+    # The test's authority is known to no system; hub/README.md says what to do then.
+    hub.env = {"SSL_CERT_FILE": authority.file}
     parts.append(hub)
     hub.start()
     hub.ready()
-    complaints = [line for line in hub.log.read_text().splitlines() if "hubgate check:" in line]
-    assert [line for line in complaints if f"logins for htc01 are taken from https://localhost:{port}" in line]
-    assert len(complaints) == 1, complaints
+    (said,) = hub.complaints()
+    assert f"logins for htc01 are taken from https://localhost:{port}" in said
     at.sees(["htc01"])
 
     # 8: what a person meets
@@ -161,8 +133,8 @@ def _brought(place: Path, what: str | Path) -> None:
     place.write_text(what if isinstance(what, str) else what.read_text())
 
 
-def _or_nothing(type_: Callable[..., str], name: str) -> str:
+def _or_nothing(type_: Callable[[str], str], text: str) -> str:
     try:
-        return type_(name)
+        return type_(text)
     except AssertionError:
         return ""

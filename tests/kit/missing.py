@@ -13,7 +13,7 @@ from typing import NoReturn
 
 import pytest
 
-PARTS = ("redis", "keycloak", "jupyterhub", "chromium", "nginx")
+PARTS = ("redis", "keycloak", "jupyterhub", "chromium", "axe", "nginx", "apache")
 
 left_out: Counter[tuple[str, str]] = Counter()
 """How many tests were left out, by part and reason."""

@@ -190,7 +190,8 @@ class TestAnnouncements:
     def test_in_the_language_of_the_page(self) -> None:
         news = Announcement({"en": "New nodes.", "de": "Neue Knoten."}, Level.MAINTENANCE, NOW - 60, NOW + 60)
         pages = pages_for(HTC, announcements=[news])
-        assert "New nodes." in landing(pages)
+        assert "<bdi>New nodes.</bdi>" in landing(pages)
+        assert '<bdi lang="en">New nodes.</bdi>' in landing(pages.to("fr"))
         german = landing(pages.to("de"))
         assert "Neue Knoten." in german
         assert "Montag, 21. September 2026, von" in german

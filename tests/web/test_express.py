@@ -359,14 +359,14 @@ async def test_what_comes_while_an_answer_is_due_waits_and_no_more_of_it_than_fi
     transport = browser.transport
     assert transport is not None
     await until(lambda: not transport.is_reading())
-    assert READ_AHEAD < len(browser._held) < 3 * READ_AHEAD
+    assert READ_AHEAD < len(browser.junction.held) < 3 * READ_AHEAD
     assert len(at.requests) == 4
     end.cue()
     for _ in range(1 + number):
         await at.is_good(client)
     await until(lambda: browser.idle)
     assert transport.is_reading()
-    assert browser._held == b""
+    assert browser.junction.held == b""
     await at.goes_well(client, place, 1)
 
 
@@ -380,7 +380,7 @@ async def test_a_body_that_waited_is_read_on(at: Lane, seen: Seen) -> None:
     post = at.get(place, b"Content-Length: %d" % size, line=b"POST %b HTTP/1.1")
     client.writer.write(post + b"x" * size)
     browser = seen.browsers[-1]
-    await until(lambda: len(browser._held) == len(post) + size)
+    await until(lambda: len(browser.junction.held) == len(post) + size)
     end.cue()
     await at.is_good(client)
     await at.is_good(client)
@@ -398,7 +398,7 @@ async def test_a_head_that_comes_in_two_while_the_clients_socket_fills(at: Lane,
         slow(at)
         end = await asked(at, client, at.get(place))
         client.writer.write(plain[:ends])
-        await until(partial(getattr, browser, "_held"))
+        await until(partial(getattr, browser.junction, "held"))
         end.cue()
         await at.is_good(client)
         assert not browser.writing_paused

@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 import re
 import tomllib
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta, timezone
 from pathlib import Path
 
 import pytest
 from aiohttp import web
 
+from hubgate.core.site import Site
 from hubgate.errors import OperatorFault
 from hubgate.web.render import Pages
 from hubgate.web.templates import packaged_templates
@@ -57,7 +59,13 @@ class TestTranslations:
         english, said = written("en"), written(language)
         same = {key for key, sentence in said.items() if sentence == english[key] and re.search("[a-z]{4}", sentence)}
         alike = {"language.direction", "language.plural", "page.title", "landing.title", "problem.status"}
-        alike |= {"notice.info", "notice.maintenance", "time.minutes.one", "time.minutes.other"}  # French has them, too
+        alike |= {
+            "notice.about",
+            "notice.info",
+            "notice.maintenance",
+            "time.minutes.one",
+            "time.minutes.other",
+        }  # French has them, too
         assert not {key for key in same - alike if not key.startswith("date.")}
 
     @pytest.mark.parametrize("language", TRANSLATIONS)
@@ -129,19 +137,19 @@ class TestTimes:
             (
                 "en",
                 "Tuesday, 24 November 2026, 08:05 CET",
-                "Tuesday, 24 November 2026, from 08:05 CET to 10:05 CET",
+                "Tuesday, 24 November 2026, from 08:05 to 10:05 CET",
                 "from Tuesday, 24 November 2026, 08:05 CET to Thursday, 26 November 2026, 08:05 CET",
             ),
             (
                 "de",
                 "Dienstag, 24. November 2026, 08:05 Uhr CET",
-                "Dienstag, 24. November 2026, von 08:05 Uhr CET bis 10:05 Uhr CET",
+                "Dienstag, 24. November 2026, von 08:05 bis 10:05 Uhr CET",
                 "von Dienstag, 24. November 2026, 08:05 Uhr CET bis Donnerstag, 26. November 2026, 08:05 Uhr CET",
             ),
             (
                 "fr",
                 "mardi 24 novembre 2026 à 08:05 CET",
-                "mardi 24 novembre 2026, de 08:05 CET à 10:05 CET",
+                "mardi 24 novembre 2026, de 08:05 à 10:05 CET",
                 "du mardi 24 novembre 2026 à 08:05 CET au jeudi 26 novembre 2026 à 08:05 CET",
             ),
         ],
@@ -153,6 +161,13 @@ class TestTimes:
         assert words.period(self.BEGINS, self.BEGINS + timedelta(hours=2)) == period
         assert words.period(self.BEGINS, self.BEGINS + timedelta(days=2)) == until
         assert words.clock(self.BEGINS) in words.period(self.BEGINS, None)
+
+    def test_on_the_day_when_clocks_change_each_time_has_its_zone(self) -> None:
+        words = load_words([packaged_templates()])["en"]
+        begins = datetime(2026, 3, 29, 1, tzinfo=self.ZONE)
+        ends = datetime(2026, 3, 29, 8, tzinfo=timezone(timedelta(hours=2), "CEST"))
+        day = "Sunday, 29 March 2026"
+        assert words.period(begins, ends) == f"from {day}, 01:00 CET to {day}, 08:00 CEST"
 
     @pytest.mark.parametrize("language", LANGUAGES)
     def test_every_day_and_month_has_a_name(self, language: str) -> None:
@@ -206,6 +221,28 @@ class TestChoice:
         assert "Fragen Sie Ada." in html(landing(pages.to("de")))
         assert "Ask Ada." in html(landing(pages.to("fr")))  # not written: the first one that is
         assert "Willkommen im Labor." in html(landing(pages.to("de")))
+
+    def test_its_pools_too(self) -> None:
+        texts = {"en": "Open pool", "de": "Rechenfarm"}
+
+        def site_in(language: str) -> Site:
+            return Site("https://jupyter.example.org", (replace(HTC, title=texts.get(language, texts["en"])),))
+
+        pages = Pages(site_in("en"), portal_of(), site_in=site_in).to("de")
+        waiting = pages.waiting(
+            session=session(),
+            pool=site_in("en").pools[0],
+            hub="htc01",
+            since=0.0,
+            url="/htc/",
+            retry_after=5,
+            may_move_at=None,
+            request_id=REQUEST,
+        )
+        receipt = pages.receipt(request_id=REQUEST, pools=site_in("en").pools)
+        for page in (landing(pages), waiting, receipt):
+            assert "Rechenfarm" in html(page)
+            assert "Open pool" not in html(page)
 
     def test_a_site_replaces_one_sentence_of_a_translation(self, tmp_path: Path) -> None:
         (tmp_path / "messages").mkdir()

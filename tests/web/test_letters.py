@@ -79,7 +79,7 @@ async def test_what_it_says(site, box):
     text = message.get_content().replace("\r\n", "\n")
     assert text.startswith("Hello alice,\n")
     assert "A phone was set up for your account" in text
-    assert re.search(r"(?m)^Time: 20\d\d-\d\d-\d\dT", text)
+    assert re.search(r"(?m)^Time: \w+, .* 20\d\d, \d\d:\d\d UTC$", text), text
     assert f"Site: {site.url}\n" in text
     assert "Network address: 127.0.0.1\n" in text
     assert "change it, and tell the people who run this site" in text

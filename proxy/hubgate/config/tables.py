@@ -55,6 +55,7 @@ from hubgate.core.announcement import Announcement as SiteAnnouncement
 from hubgate.core.announcement import Level
 from hubgate.core.freshness import Demand
 from hubgate.core.identity import DEFAULT_PATTERN, Admission, UsernamePolicy
+from hubgate.core.language import in_language
 from hubgate.core.session import Limits as SessionLimits
 from hubgate.core.site import Disclose, Site
 from hubgate.core.site import Pool as SitePool
@@ -330,11 +331,13 @@ class Pool(Table):
     """Hubs that are alike. Any of them serves any user."""
 
     name: Name = _key("short and unique", example="htc")
-    title: Text = _key("what the landing page calls it", "", example="High-throughput computing")
-    description: Text = _key("one sentence below the title", "", example="Batch farm, HTCondor")
+    title: LocalText = _key(
+        'what the landing page calls it, or { en = "…", de = "…" }', "", example="High-throughput computing"
+    )
+    description: LocalText = _key("one sentence below the title", "", example="Batch farm, HTCondor")
     path: PoolPath = _key('the hubs\' base_url; "/" for a pool with a host of its own', "/", example="/htc/")
     host: Host | None = _key("host of its own", None, example="htc.example.org")
-    section: Text = _key("heading on the landing page", "", example="HTC")
+    section: LocalText = _key("heading on the landing page", "", example="HTC")
     groups: tuple[Word, ...] = _key("who may use it; empty: everyone who logged in", [])
     disclose: Literal["hub", "login", "all"] = _key(
         'which paths learn who the user is: "hub", "login", or "all" for backends that are no hubs (said loudly)', "hub"
@@ -345,7 +348,9 @@ class Pool(Table):
         [],
     )
     step_up_max_age: Annotated[Duration, Field(ge=60)] = _key("how lately, a minute or more", "15m")
-    help: Text = _key("what somebody without access can do", "", example="Ask your group leader for an allocation.")
+    help: LocalText = _key(
+        "what somebody without access can do", "", example="Ask your group leader for an allocation."
+    )
     hubs: tuple[Hub, ...] = Field(min_length=1, description="its hubs")
 
 
@@ -381,11 +386,11 @@ class Config(Table):
         """`gateway.secret_keys` as the keyring takes them, oldest to newest."""
         return tuple(secret.reveal().encode() for secret in self.gateway.secret_keys)
 
-    def site(self) -> Site:
-        """The site as core knows it."""
+    def site(self, language: str = "") -> Site:
+        """The site as core knows it, with its texts in a language, by default in the one that it wrote first."""
         return Site(
             public_url=self.gateway.public_url,
-            pools=tuple(self._pool(pool) for pool in self.pools),
+            pools=tuple(self._pool(pool, language) for pool in self.pools),
             admin_groups=self.gateway.admin_groups,
         )
 
@@ -430,7 +435,7 @@ class Config(Table):
         )
         return None if host == portal.netloc else host
 
-    def _pool(self, pool: Pool) -> SitePool:
+    def _pool(self, pool: Pool, language: str) -> SitePool:
         return SitePool(
             name=pool.name,
             path=pool.path,
@@ -438,10 +443,10 @@ class Config(Table):
                 SiteUpstream(hub.name, hub.url, pool.name, hub.weight, hub.ca, hub.certificate, hub.key)
                 for hub in pool.hubs
             ),
-            title=pool.title or pool.name,
-            description=pool.description,
-            section=pool.section,
-            help=pool.help,
+            title=in_language(pool.title, language) or pool.name,
+            description=in_language(pool.description, language),
+            section=in_language(pool.section, language),
+            help=in_language(pool.help, language),
             host=self.pool_host(pool),
             groups=pool.groups,
             disclose=Disclose(pool.disclose),

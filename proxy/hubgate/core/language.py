@@ -8,7 +8,8 @@ language is not known here.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
+from functools import lru_cache
 
 _MEMBER = re.compile(
     r"""(?P<range>[A-Za-z]{1,8}(?:-[A-Za-z0-9]{1,8})*|\*)
@@ -19,7 +20,8 @@ _MOST_MEMBERS = 32
 """People have a handful; who sends more is not read to the end."""
 
 
-def preferred(field: str, spoken: Sequence[str]) -> str:
+@lru_cache(maxsize=256)
+def preferred(field: str, spoken: tuple[str, ...]) -> str:
     """One of `spoken` (BCP 47 tags, the site's first language in front, at least one).
 
     `field`: the value of Accept-Language, or empty. Members that can't be read are passed over.

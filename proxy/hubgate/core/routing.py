@@ -235,15 +235,14 @@ class _Mount:
         self.at_bare = self.route(self.base)
 
     def route(self, path: str) -> PoolRoute:
-        if self.demand is None:
-            return self._at(path)
-        # In every reading of a path that has several: one that leads here in some of them alone is refused.
-        return self.fresh[self._at(path).zone] if self.demand.covers(path[len(self.base) :]) else self._at(path)
-
-    def _at(self, path: str) -> PoolRoute:
         if path.startswith(self.hub_base):
-            return self.login if path == self.login_path else self.hub
-        return self.hub if path == self.hub_bare else self.notebook
+            found = self.login if path == self.login_path else self.hub
+        else:
+            found = self.hub if path == self.hub_bare else self.notebook
+        # A path with several readings is asked for each, and refused if it leads here in some of them alone.
+        if self.demand is None or not self.demand.covers(path[len(self.base) :]):
+            return found
+        return self.fresh[found.zone]
 
 
 def _readings(path: str) -> Iterator[str]:

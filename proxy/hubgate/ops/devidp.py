@@ -47,7 +47,7 @@ _MOST_FLOWS = 1000  # logins that were begun: the oldest gives way
 @dataclass(frozen=True, slots=True)
 class DevUser:
     """Somebody who can log in. `totp_secret_b32`: the key of their one-time codes in base32, "" for somebody who has
-    to set one up at the first login.
+    to set one up at the first login. `subject`: what `sub` says; made from issuer and user name when empty.
     """
 
     password: str = field(repr=False)
@@ -55,6 +55,7 @@ class DevUser:
     groups: tuple[str, ...] = ()
     name: str = ""
     email: str = ""
+    subject: str = ""
 
 
 @dataclass(slots=True)
@@ -281,7 +282,7 @@ class DevIdp:
         now, user = int(self._clock()), self._users[session.username]
         claims = {
             "iss": self.issuer,
-            "sub": str(uuid.uuid5(uuid.NAMESPACE_URL, f"{self.issuer}/{session.username}")),
+            "sub": user.subject or str(uuid.uuid5(uuid.NAMESPACE_URL, f"{self.issuer}/{session.username}")),
             "aud": self._client[0],
             "azp": self._client[0],
             "typ": "ID",

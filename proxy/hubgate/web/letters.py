@@ -10,10 +10,10 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Literal
 
-from hubgate.audit import timestamp
 from hubgate.config import Config, Mail
 from hubgate.mail import Letter, MailServer
 from hubgate.web.templates import template_folders
@@ -45,7 +45,9 @@ class Letters:
         administrator.
         """
         say = self._words.plain
-        facts = [say("letter.time", time=timestamp(self._clock())), say("letter.site", url=self._public_url)]
+        now = datetime.fromtimestamp(self._clock(), UTC)
+        when = f"{self._words.date(now)}, {self._words.clock(now)}"
+        facts = [say("letter.time", time=when), say("letter.site", url=self._public_url)]
         if client is not None:
             facts.append(say("letter.client", address=client))
         text = "\n".join(

@@ -21,13 +21,12 @@ from collections.abc import Awaitable, Callable
 from typing import Any, Protocol, cast
 
 from aiohttp import web
-from aiohttp.http import RawRequestMessage
 from aiohttp.http_exceptions import LineTooLong
 
 from hubgate.core.headers import canonical_address
-from hubgate.core.plain import LARGEST
 from hubgate.errors import HubgateFault
 from hubgate.upstream.outbox import Outbox
+from hubgate.web.junction import Junction, may_become_plain
 from hubgate.web.tls import serve_tls
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
@@ -37,8 +36,6 @@ READ_AHEAD = 256 * 1024
 """Bytes of a request's body that may wait for a slow hub before the client's socket is no longer read (aiohttp stops
 at twice this)."""
 _REFUSAL = {"Server": "hubgate", "Cache-Control": "no-store", "X-Content-Type-Options": "nosniff"}
-
-_LOST_COUNT = -1
 
 
 class Leaving(Protocol):
@@ -62,21 +59,18 @@ class BrowserConnection(web.RequestHandler):
     """aiohttp's protocol, with a short way past it, a time limit for heads, plain refusals, and a word to the engine
     when it is lost.
 
-    Which of the two ways a request takes is decided while both are at rest, at a place that is certainly its beginning:
-    `_owed` counts what aiohttp has still to get of the message that it is at. If that is ever in doubt, this connection
-    has no short way any more: two readers that don't agree where a request begins are how requests are smuggled.
+    Which of the two ways a request takes is decided while both are at rest, where it certainly begins (junction.py).
     """
 
     __slots__ = (
         "_deadline",
         "_head_since",
         "_header_timeout",
-        "_held",
-        "_owed",
         "_shortcut",
         "address",
         "client",
         "fault",
+        "junction",
         "lost",
         "retiring",
         "ride",
@@ -88,8 +82,7 @@ class BrowserConnection(web.RequestHandler):
         self._head_since = 0.0  # when the head began that we are waiting for; 0: none has begun
         self._deadline: asyncio.TimerHandle | None = None
         self._shortcut = shortcut
-        self._owed = 0 if shortcut is not None else _LOST_COUNT
-        self._held = b""
+        self.junction = Junction(shared=shortcut is not None)
         self.address = ""
         self.client: Leaving | None = None
         self.ride: Leaving | None = None
@@ -120,22 +113,23 @@ class BrowserConnection(web.RequestHandler):
         if self.ride is not None:
             self._hold(data)
             return
-        if self._held:
-            data, self._held = self._held + data, b""
-        if self._shortcut is None or self._owed or not self.idle or self._paused:
+        junction = self.junction
+        if junction.held:
+            data = junction.taken() + data
+        if self._shortcut is None or junction.owed or not self.idle or self._paused:
             self._long_way(data)
         elif self._shortcut(self, data):
             self._head_since = 0.0
-        elif _may_become_plain(data):
-            self._held = data
+        elif may_become_plain(data):
+            junction.held = data
             if not self._head_since:
                 self._head_begins()
         else:
             self._long_way(data)
 
     def _hold(self, data: bytes) -> None:
-        self._held += data
-        if len(self._held) > READ_AHEAD and self.transport is not None:
+        self.junction.held += data
+        if len(self.junction.held) > READ_AHEAD and self.transport is not None:
             self.transport.pause_reading()
 
     def rested(self, *, keep_alive: bool) -> None:
@@ -156,7 +150,7 @@ class BrowserConnection(web.RequestHandler):
 
     def _go_on(self) -> None:
         """With what came in the meantime."""
-        data, self._held = self._held, b""
+        data = self.junction.taken()
         if data and not self.lost:
             if len(data) > READ_AHEAD and self.transport is not None:
                 self.transport.resume_reading()
@@ -169,8 +163,7 @@ class BrowserConnection(web.RequestHandler):
         in_body = current is not None and not current.content.is_eof()
         super().data_received(data)
         new = self._request_count - before
-        if self._owed >= 0:
-            self._count(data, new)
+        self.junction.count(data, new, self._messages[-1][0] if self._messages else None)
         if new:
             # A head that stays incomplete starts the clock; a complete one stops it.
             self._head_since = 0.0
@@ -178,15 +171,6 @@ class BrowserConnection(web.RequestHandler):
                 self._end_broken_bodies(current)
         elif data and not in_body and not self._head_since:
             self._head_begins()
-
-    def _count(self, data: bytes, new: int) -> None:
-        """Keep `_owed`: exact, or given up."""
-        if not self._owed and new == 1 and self._messages:
-            self._owed = _length_of(data, self._messages[-1][0])
-        elif new or not self._owed:
-            self._owed = _LOST_COUNT
-            return
-        self._owed = max(self._owed - len(data), _LOST_COUNT)
 
     def force_close(self) -> None:
         """End the connection, after what was answered has gone out."""
@@ -268,23 +252,6 @@ class BrowserConnection(web.RequestHandler):
         response.headers.update(_REFUSAL)
         response.force_close()
         return response
-
-
-def _may_become_plain(data: bytes) -> bool:
-    """Whether this is the beginning of a head that the short way might take when it is complete."""
-    if not data.startswith(b"GET /") or len(data) > LARGEST or b"\r\n\r\n" in data:
-        return False
-    return data.count(b"\n") == data.count(b"\r\n")  # else it is refused at once
-
-
-def _length_of(data: bytes, message: Any) -> int:
-    """Bytes of a message that begins where `data` does; `_LOST_COUNT` where its head and its framing leave a doubt."""
-    head = data.find(b"\r\n\r\n") + 4
-    if head < 4 or not isinstance(message, RawRequestMessage) or message.chunked or message.upgrade:
-        return _LOST_COUNT
-    if data.startswith(b"\r\n") or data.count(b"\n", 0, head) != data.count(b"\r\n", 0, head):
-        return _LOST_COUNT
-    return head + int(message.headers.get("Content-Length", 0))
 
 
 class FrontServer(web.Server):

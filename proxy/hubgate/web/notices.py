@@ -11,18 +11,19 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from hubgate.core.announcement import Announcement, Level, Phase, current
-from hubgate.core.language import in_language
+from hubgate.core.language import in_language, preferred
 from hubgate.core.site import Pool
 from hubgate.web.words import Words
 
 
 @dataclass(frozen=True, slots=True)
 class Notice:
-    """An announcement as it is shown. `ahead`: a maintenance that is to come; `about`: titles of its pools, empty for
-    the site; `when`: the times of a maintenance.
+    """An announcement as it is shown. `language`: of its text, where it is known and not the page's; `ahead`: a
+    maintenance that is to come; `about`: titles of its pools, empty for the site; `when`: the times of a maintenance.
     """
 
     text: str
+    language: str
     level: str
     ahead: bool
     about: tuple[str, ...]
@@ -46,7 +47,8 @@ class NoticeBoard:
             if each.level is Level.MAINTENANCE and each.begins is not None:
                 when = words.period(local(each.begins), None if each.ends is None else local(each.ends))
             ahead = each.phase(now) is Phase.AHEAD
-            notices.append(Notice(in_language(each.text, words.language), each.level.value, ahead, about, when))
+            text = in_language(each.text, words.language)
+            notices.append(Notice(text, _foreign(each, words), each.level.value, ahead, about, when))
         return notices
 
     def work_on(self, words: Words, pool: Pool, now: float) -> str:
@@ -57,6 +59,14 @@ class NoticeBoard:
                     return words.plain("notice.work")
                 return words.plain("notice.work_until", time=words.moment(local(each.ends), now=local(now)))
         return ""
+
+
+def _foreign(announcement: Announcement, words: Words) -> str:
+    """The language of the text, if it differs from the page's: it is read aloud in its own (WCAG 2.2, 3.1.2)."""
+    if isinstance(announcement.text, str):
+        return ""
+    language = preferred(words.language, tuple(announcement.text))
+    return "" if language.partition("-")[0] == words.language.partition("-")[0] else language
 
 
 def local(moment: float) -> datetime:

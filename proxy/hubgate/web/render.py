@@ -119,7 +119,8 @@ class Pages:
     templates can extend ours as `hubgate/<name>`. `form_origins`: origins that a form's answer may redirect to, e.g.
     the identity provider's (browsers hold the whole chain against `form-action`). `own_factor`: there is a page about
     the second factor; `account_url`: of the provider's own page about accounts; `stop_servers`: with somebody's last
-    session. Everything is read once, here: for a change, make a new one. A site's own templates are tried out, too.
+    session. Everything is read once, here: for a change, make a new one. A site's own templates are tried out here,
+    too. `site_in`: the site with its texts in a language; None: it has them in one.
 
     Raises OperatorFault `templates_malformed`, `messages_malformed`, `messages_missing`: at the start, not in front of
     a person.
@@ -136,10 +137,10 @@ class Pages:
         account_url: str = "",
         stop_servers: bool = False,
         announcements: Sequence[Announcement] = (),
+        site_in: Callable[[str], Site] | None = None,
         clock: Callable[[], float] = time.time,
     ) -> None:
         spoken = load_words(template_folders(override), wanted=portal.languages)
-        self._site = site
         self._board = NoticeBoard(announcements)
         self._clock = clock
         self._templates = Templates(
@@ -158,18 +159,19 @@ class Pages:
                 "listed": self._listed,
             },
         )
+        self._languages = tuple(spoken)
         self._in_language: dict[str, Pages] = {}
-        for language, words in spoken.items():
-            self._words, self._portal = words, _told_in(portal, language)
+        for language in reversed(self._languages):  # what is set last stays ours
+            self._words = spoken[language]
+            self._portal = _told_in(portal, language)
+            self._site = site_in(language) if site_in else site
             self._in_language[language] = copy.copy(self)
-        first = next(iter(spoken))
-        self._words, self._portal = spoken[first], _told_in(portal, first)
         if override is not None:
             self._templates.rehearsed(_TEMPLATES, self._rehearse)
 
     def to(self, accept_language: str) -> Pages:
         """The same pages for somebody whose request says this in Accept-Language (RFC 9110, 12.5.4), or nothing."""
-        return self._in_language[preferred(accept_language, tuple(self._in_language))]
+        return self._in_language[preferred(accept_language, self._languages)]
 
     # -- pages
 
@@ -213,6 +215,7 @@ class Pages:
         leads to, by default the portal's login. `pool`, `hub`: what it was about. `session`: shows who is logged in.
         """
         key, shape = told_as(code)
+        pool = pool and self._told(pool)
         waits = shape.waits and bool(retry_after) and retry_url is not None
         # An announcement explains what is away; about a pool for some, it tells nobody else.
         explains = shape.tone == "wait" and (session is not None or pool is None or not pool.groups)
@@ -288,7 +291,7 @@ class Pages:
         never) it offers a POST to `MOVE_PATH` with `csrf`, `pool` (its name) and `next`. Times: seconds since the
         epoch.
         """
-        now = self._clock()
+        now, pool = self._clock(), self._told(pool)
         later = may_move_at is not None and may_move_at > now
         return self._page(
             "waiting.html",
@@ -330,7 +333,7 @@ class Pages:
             "receipt.html",
             request_id=request_id,
             session=None,
-            pools=self._listed([pool.title or pool.name for pool in pools]),
+            pools=self._listed(self._titles(pools)),
             connections=connections,
             provider_ended=provider_ended,
             provider_url=provider_url,
@@ -359,7 +362,7 @@ class Pages:
             told=told,
             factor=factor,
             time=self._time,
-            titles=lambda pools: [pool.title or pool.name for pool in pools],
+            titles=self._titles,
         )
 
     def mfa(self, view: View, *, request_id: str) -> web.Response:
@@ -418,6 +421,13 @@ class Pages:
     def _page(self, template: str, **facts: Any) -> web.Response:
         """`Templates.page`, with what it takes beside the facts, in our language."""
         return self._templates.page(template, words=self._words, portal=self._portal, **facts)
+
+    def _told(self, pool: Pool) -> Pool:
+        """The pool with its texts in our language."""
+        return next((ours for ours in self._site.pools if ours.name == pool.name), pool)
+
+    def _titles(self, pools: Iterable[Pool]) -> list[str]:
+        return [told.title or told.name for told in map(self._told, pools)]
 
     def _notices(self, pools: Sequence[Pool]) -> list[Notice]:
         return self._board.told(self._words, pools, self._clock())

