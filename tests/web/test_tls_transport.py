@@ -386,9 +386,9 @@ async def test_another_protocol_in_the_middle(server: Server, paused: bool) -> N
     server.answer = splice
     await server.start()
     client, app = await server.client()
-    client.writer.write(client.records(b"upgrade") + client.records(b"x" * 10) + client.records(BIG[:100_000]))
-    while not tunnels:
-        await app.until(7)
+    client.writer.write(client.records(b"upgrade") + client.records(b"x" * 10))
+    await app.until(7)
+    await client.send(BIG[:100_000])
     await tunnels[0].until(100_010)
     assert tunnels[0].got == b"x" * 10 + BIG[:100_000]
     assert app.got == b"upgrade"
