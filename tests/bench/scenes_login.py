@@ -24,7 +24,7 @@ async def login(bench: Bench) -> list[Figure]:
     """All that the gateway does from the first navigation, which is sent to log in, until it sends on somebody who is.
 
     Those are four requests (the page itself, the page that saves a #fragment, the way to the provider, the way back
-    from it), the exchange of the code, the check of the ID token, and six questions to Redis.
+    from it), the exchange of the code, the check of the ID token, and four questions to Redis.
     """
     # One address may not begin so many logins; a balancer says that they are many.
     door = {"trusted_proxies": ["127.0.0.1/32"]}
@@ -42,7 +42,7 @@ async def login(bench: Bench) -> list[Figure]:
                 cpu = measure.spent(before, measure.tasks(gateway.pid))
                 if number:  # the first one warms up
                     costs.append(cpu / _LOGINS * 1e3)
-    return [Figure("login", costs, "four requests, code exchange, ID token (ES256), session; six questions to Redis")]
+    return [Figure("login", costs, "four requests, code exchange, ID token (ES256), session; four questions to Redis")]
 
 
 async def _log_in(person: Person, url: str, number: int) -> None:

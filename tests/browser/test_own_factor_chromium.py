@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
+from typing import Any
 
 import pytest
 from playwright.async_api import Browser, Page, expect
@@ -74,3 +76,29 @@ async def test_from_the_password_to_the_hub_with_a_phone_that_is_new(site, chrom
     await expect(page.get_by_role("heading", level=1)).to_have_text(re.compile("Set up one-time codes"))
     assert [text for text in complaints if "Content Security Policy" in text] == []
     await context.close()
+
+
+async def test_a_place_that_asks_again_is_reached_with_a_code_and_its_fragment(chromium: Browser) -> None:
+    def guarded(raw: dict[str, Any]) -> None:
+        raw["pools"][0] |= {"step_up": ["hub/admin"]}
+
+    async with stand(guarded, own_factor=True) as site:
+        context = await chromium.new_context()
+        page = await context.new_page()
+        await with_password(page, site)
+        await page.locator("summary").click()
+        phone = Phone(await page.locator("code.key").inner_text())
+        await page.get_by_label("Six-digit code").fill(await phone.code())
+        await page.get_by_role("button", name="Confirm").click()
+        await page.get_by_role("link", name="I have them, continue").click()
+        for live in site.served.live._by_cookie.values():
+            live.session = replace(live.session, proof=replace(live.session.proof, auth_time=1))
+        await page.goto(site.url + "/htc/hub/admin?x=1#groups")
+        await expect(page.get_by_role("heading", level=1)).to_have_text("Your one-time code, once more")
+        await expect(page.get_by_label("Six-digit code")).to_be_focused()
+        assert site.received() == []
+        await page.get_by_label("Six-digit code").fill(await phone.code())
+        await page.get_by_label("Six-digit code").press("Enter")
+        await page.wait_for_url(site.url + "/htc/hub/admin?x=1#groups")
+        assert [request.target for request in site.received()] == ["/htc/hub/admin?x=1"]
+        await context.close()

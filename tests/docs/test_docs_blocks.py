@@ -77,7 +77,7 @@ def hubgate_commands() -> set[tuple[str, str]]:
     found = set()
     for document in documents():
         shells = [block.text for block in blocks(document) if block.language in {"sh", "console"}]
-        lines = re.sub(r"\\\n", " ", "\n".join(shells))
+        lines = re.sub(r"\\\n|(?:^|\s)#[^\n]*", " ", "\n".join(shells))
         prose = re.sub(r"(?ms)^```.*?^```$", "", (DOCS / document).read_text())
         typed = re.findall(r"(?m)(?:^|[ (])(hubgate [a-z][^)>|&#\n]*)", lines)
         named = re.findall(r"`(hubgate [a-z][a-z-]*(?: [^`…:]*)?)`", prose)

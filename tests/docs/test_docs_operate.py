@@ -198,8 +198,8 @@ async def test_health_metrics_and_logs_are_where_the_page_says(scene: Scene, lai
     page = await somebody.get("/nowhere")
     (number,) = re.findall(r"<code[^>]*>([0-9a-f]{8}-[0-9a-f]+)</code>", page.text)
     await asyncio.sleep(1)  # access lines are written within 0.2 s
-    found = laid_out.type_(f"NUMBER={number}\nLOG={at.log}\n" + follow(PAGE, "find-request"))
-    assert '"status":404' in found
+    laid_out.places |= {"9d3c51aa-1f": number, "/var/log/hubgate.log": at.log}
+    assert '"status": 404' in laid_out.type_(follow(PAGE, "find-request"))
 
 
 def test_the_defaults_that_the_page_speaks_of_are_the_codes() -> None:

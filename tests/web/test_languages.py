@@ -137,19 +137,19 @@ class TestTimes:
             (
                 "en",
                 "Tuesday, 24 November 2026, 08:05 CET",
-                "Tuesday, 24 November 2026, from 08:05 CET to 10:05 CET",
+                "Tuesday, 24 November 2026, from 08:05 to 10:05 CET",
                 "from Tuesday, 24 November 2026, 08:05 CET to Thursday, 26 November 2026, 08:05 CET",
             ),
             (
                 "de",
                 "Dienstag, 24. November 2026, 08:05 Uhr CET",
-                "Dienstag, 24. November 2026, von 08:05 Uhr CET bis 10:05 Uhr CET",
+                "Dienstag, 24. November 2026, von 08:05 bis 10:05 Uhr CET",
                 "von Dienstag, 24. November 2026, 08:05 Uhr CET bis Donnerstag, 26. November 2026, 08:05 Uhr CET",
             ),
             (
                 "fr",
                 "mardi 24 novembre 2026 à 08:05 CET",
-                "mardi 24 novembre 2026, de 08:05 CET à 10:05 CET",
+                "mardi 24 novembre 2026, de 08:05 à 10:05 CET",
                 "du mardi 24 novembre 2026 à 08:05 CET au jeudi 26 novembre 2026 à 08:05 CET",
             ),
         ],
@@ -161,6 +161,13 @@ class TestTimes:
         assert words.period(self.BEGINS, self.BEGINS + timedelta(hours=2)) == period
         assert words.period(self.BEGINS, self.BEGINS + timedelta(days=2)) == until
         assert words.clock(self.BEGINS) in words.period(self.BEGINS, None)
+
+    def test_on_the_day_when_clocks_change_each_time_has_its_zone(self) -> None:
+        words = load_words([packaged_templates()])["en"]
+        begins = datetime(2026, 3, 29, 1, tzinfo=self.ZONE)
+        ends = datetime(2026, 3, 29, 8, tzinfo=timezone(timedelta(hours=2), "CEST"))
+        day = "Sunday, 29 March 2026"
+        assert words.period(begins, ends) == f"from {day}, 01:00 CET to {day}, 08:00 CEST"
 
     @pytest.mark.parametrize("language", LANGUAGES)
     def test_every_day_and_month_has_a_name(self, language: str) -> None:

@@ -85,11 +85,11 @@ class Words:
 
     def period(self, begins: datetime, ends: datetime | None) -> str:
         """From when until when; None: until further notice."""
-        day, clock = self.date(begins), self.clock(begins)
         if ends is None:
-            return self.plain("date.since", day=day, clock=clock)
-        if begins.date() == ends.date():
-            return self.plain("date.within_a_day", day=day, begins=clock, ends=self.clock(ends))
+            return self.plain("date.since", day=self.date(begins), clock=self.clock(begins))
+        if begins.date() == ends.date() and begins.utcoffset() == ends.utcoffset():
+            first, last = (self.plain("date.hour", **self._places(each)) for each in (begins, ends))
+            return self.plain("date.within_a_day", day=self.date(begins), begins=first, ends=last, zone=f"{begins:%Z}")
         since, until = (self.plain("date.both", day=self.date(each), clock=self.clock(each)) for each in (begins, ends))
         return self.plain("date.over_days", begins=since, ends=until)
 
