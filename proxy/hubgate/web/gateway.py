@@ -108,7 +108,7 @@ class Gateway:
             response = self._told(visit, request, HubgateFault("internal"))
         finally:
             if visit.live is not None:
-                visit.live.open.discard(client)
+                visit.live.open.pop(client, None)
         return response
 
     # -- who is it?
@@ -172,7 +172,7 @@ class Gateway:
             return live
         if visit.kind is not Kind.FETCH or request.method not in _READS:
             live.person_seen(began)
-        live.open.add(client)  # until `__call__` has its answer: should the session end meanwhile, so does this
+        live.open[client] = pool.name  # until `__call__` has its answer: should the session end meanwhile, so does this
         if framing.upgrade:
             await self.turnstile.passed()
         attempts_left = 2 * len(pool.upstreams)
@@ -286,12 +286,12 @@ class Gateway:
         if self.live.cached(visit.session_cookie, visit.host, self.clock()) is not live:
             tunnel.close()  # the session ended while the hub was answering
             return
-        live.open.add(tunnel)
+        live.open[tunnel] = visit.pool
         self.metrics.tunnel_opened(visit.pool)
         tunnel.add_done_callback(partial(self._closed, visit.pool, live))
 
     def _closed(self, pool: str, live: LiveSession, tunnel: Tunnel) -> None:
-        live.open.discard(tunnel)
+        live.open.pop(tunnel, None)
         self.metrics.tunnel_closed(pool)
 
     # -- what the person gets to know
