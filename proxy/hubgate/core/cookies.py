@@ -117,8 +117,8 @@ def parse_cookies(header: bytes | str | None, session_cookie: str) -> RequestCoo
 
 
 class Passed(NamedTuple):
-    """What became of somebody's cookies. `field`: the Cookie field for a hub, empty if nothing is left. `foreign`: names
-    of hub cookies that came with nothing but what isn't this user's."""
+    """What became of somebody's cookies. `field`: the Cookie field for a hub, empty if nothing is left. `foreign`: the
+    hub cookies, by name, that came with nothing but what isn't this user's."""
 
     field: bytes
     foreign: frozenset[bytes]
