@@ -1,8 +1,9 @@
 """A WebSocket after its handshake: two transports, each of which writes what the other one reads.
 
-No frame is parsed and nothing is copied; compression and masking are between browser and notebook. Back-pressure is the
-transports' own: a side whose buffer is full stops the reading of the other. A tunnel stands alone: no task, no request
-and no handler is kept in memory while it is open, which is what ten thousand idle kernels' sockets cost least with.
+Nothing is parsed in here and nothing is copied; compression and masking are between browser and notebook. Back-pressure
+is the transports' own: a side whose buffer is full stops the reading of the other. A tunnel stands alone: no task, no
+request and no handler is kept in memory while it is open, which is what ten thousand idle kernels' sockets cost least
+with.
 
 It does not know who speaks, in which session, or why it may have to end; whoever knows calls `close()`.
 """
@@ -74,6 +75,17 @@ class Tunnel:
         """Whether both sides are gone."""
         return self._client_side.lost and self._hub_side.lost
 
+    def overhear(self, ear: Callable[[bytes], object]) -> None:
+        """Let `ear` know what the client says, too, piece by piece. Before `start`, so that it misses nothing."""
+        write = self._hub.write
+
+        def both(data: bytes) -> None:
+            write(data)
+            ear(data)
+
+        self._client_side.data_received = both  # type: ignore[method-assign]  # as above
+        self._client.set_protocol(self._client_side)  # a transport may have kept the method
+
     def start(self, head: bytes, *, up: bytes, down: bytes) -> None:
         """Send the answer's head to the client, and what came with either handshake to whom it is for. Nothing, if it
         was closed meanwhile."""
@@ -81,7 +93,7 @@ class Tunnel:
             return
         self._client.write(head + down)
         if up:
-            self._hub.write(up)
+            self._client_side.data_received(up)
 
     def close(self) -> None:
         """End it by force: both TCP connections are aborted, nothing more is delivered. Idempotent."""
