@@ -9,6 +9,7 @@ What ends a session is not decided here.
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -29,24 +30,27 @@ _COUNTDOWN = 5  # and while people are told
 
 @dataclass(frozen=True, slots=True)
 class Remaining:
-    """What is left of a session. `by_idling`: being there would prolong it. `near`: time to tell. In seconds."""
+    """What is left of a session, in seconds. `by_idling`: being there would prolong it. `near`: time to tell.
+    `look_again`: after how many seconds to ask again."""
 
     seconds: float
     by_idling: bool
     near: bool
-
-    @property
-    def look_again(self) -> int:
-        """After how many seconds to ask again."""
-        return _COUNTDOWN if self.near else _PATIENCE
+    look_again: int
 
 
 def remaining(session: Session, limits: Limits, now: float) -> Remaining:
     """What is left of a session if nobody comes back."""
+    idle_at = session.idle_at(limits)
     left = max(session.ends_at(limits) - now, 0.0)
-    by_idling = session.idle_at(limits) < session.created + limits.max
-    whole = session.idle_at(limits) - session.last_seen
-    return Remaining(left, by_idling, left <= min(_WARNING, whole / _FRACTION))
+    until_near = left - min(_WARNING, (idle_at - session.last_seen) / _FRACTION)
+    near = until_near <= 0
+    return Remaining(
+        left,
+        by_idling=idle_at < session.created + limits.max,
+        near=near,
+        look_again=_COUNTDOWN if near else min(math.ceil(until_near), _PATIENCE),
+    )
 
 
 class SessionPage:

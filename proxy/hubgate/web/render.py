@@ -443,7 +443,7 @@ class Pages:
         self.problem("internal", status=500, request_id="", session=nobody)
         self.confirm_logout(nobody, request_id="")
         self.account(nobody, account.examples(nobody, self._site), told=account.Told(1, 1), request_id="")
-        left = presence.Remaining(1.0, by_idling=True, near=True)
+        left = presence.Remaining(1.0, by_idling=True, near=True, look_again=1)
         self.account(nobody, (), factor=mfa_views.FactorState(0.0, 1), remaining=left, request_id="")
         self.receipt(request_id="", pools=self._site.pools, connections=1, provider_ended=False, provider_url="/")
         self.continue_login(LOGIN_PATH, request_id="")
