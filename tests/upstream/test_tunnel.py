@@ -76,6 +76,23 @@ async def test_bytes_pass_both_ways() -> None:
             assert await client.exactly(3) == word.upper()
 
 
+async def test_what_the_client_says_is_overheard_and_what_the_hub_says_is_not() -> None:
+    """From the first byte, which may have come with the handshake."""
+    heard = bytearray()
+    async with RawUpstream(after_switch(echo)) as hub, gate(hub) as door:
+
+        class Listening(list[Tunnel]):
+            def append(self, tunnel: Tunnel) -> None:
+                tunnel.overhear(heard.extend)
+                super().append(tunnel)
+
+        door.tunnels = Listening()
+        client, _ = await opened(door, early=b"abcd")
+        await client.send(b"ef")
+        assert await client.exactly(6) == b"ABCDEF"
+        assert bytes(heard) == b"abcdef"
+
+
 async def test_what_came_with_either_handshake_is_not_lost() -> None:
     async def script(peer: Peer) -> None:
         await peer.request()
