@@ -155,9 +155,11 @@ async def test_alone_computing_and_in_use(lab: Lab) -> None:
         going.set()
         await working
     await computing.log_in()
+    assert (await computing.notebooks.lab()).status == 200
     async with asyncio.timeout(120):
-        while (await computing.notebooks.call("GET", "api/contents/computed?content=0")).status != 200:
-            await asyncio.sleep(1)  # the cell has computed on, though nobody was logged in
+        while (found := await computing.notebooks.call("GET", "api/contents/computed?content=0")).status != 200:
+            assert found.status == 404, found
+            await asyncio.sleep(1)  # the cell computes on, though nobody was logged in
 
 
 @pytest.mark.timeout(300)
