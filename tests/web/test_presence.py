@@ -205,6 +205,7 @@ async def test_asking_how_long_never_prolongs(site: Stand, clock: Clock, alice: 
     clock.now = seen + 28 * MINUTE
     _, told = await state(site, alice)
     assert (told["seconds_left"], told["near"], told["look_again"]) == (120, True, 5)
+    assert (await alice.get(site.url + STATE)).status == 200, "typed into the address bar"
     assert live(site).session.last_seen == seen
     clock.now = seen + 30 * MINUTE
     status, told = await state(site, alice)

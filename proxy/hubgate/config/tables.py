@@ -390,8 +390,8 @@ class Config(Table):
 
     def session_limits(self) -> SessionLimits:
         """How long sessions live, as core knows it."""
-        idle_at = {hub.name: pool.idle for pool in self.pools if pool.idle is not None for hub in pool.hubs}
-        return SessionLimits(idle=self.session.idle, max=self.session.max, idle_at=idle_at)
+        idle_by_hub = {hub.name: pool.idle for pool in self.pools if pool.idle is not None for hub in pool.hubs}
+        return SessionLimits(idle=self.session.idle, max=self.session.max, idle_by_hub=idle_by_hub)
 
     def told(self) -> tuple[SiteAnnouncement, ...]:
         """The announcements as core knows them."""

@@ -25,18 +25,18 @@ class SessionState(Enum):
 class Limits:
     """`idle`: seconds without a sign of a person; `max`: seconds since the login.
 
-    `idle_at`: hubs, by name, with another `idle` than the site's. A person is there or isn't, wherever they were seen;
-    so a session has one limit, the strictest of the places where they have been, and it ends everywhere at once.
+    `idle_by_hub`: hubs, by name, with another `idle` than the site's. A person is there or isn't, wherever they were
+    seen; so a session has one limit, the strictest of the places where they have been, and it ends everywhere at once.
     """
 
     idle: float
     max: float
-    idle_at: Mapping[str, float] = field(default_factory=dict)
+    idle_by_hub: Mapping[str, float] = field(default_factory=dict)
 
     @property
     def shortest(self) -> float:
         """The strictest `idle` of all."""
-        return min((self.idle, *self.idle_at.values()))
+        return min((self.idle, *self.idle_by_hub.values()))
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,9 +72,9 @@ class Session:
 
     def idle_at(self, limits: Limits) -> float:
         """When nobody will have been there for too long, if nobody comes back."""
-        if not limits.idle_at or not self.hubs:
+        if not limits.idle_by_hub or not self.hubs:
             return self.last_seen + limits.idle
-        return self.last_seen + min(limits.idle_at.get(hub, limits.idle) for hub, _ in self.hubs)
+        return self.last_seen + min(limits.idle_by_hub.get(hub, limits.idle) for hub, _ in self.hubs)
 
     def ends_at(self, limits: Limits) -> float:
         """When it ends if nobody comes back."""

@@ -38,7 +38,7 @@ from hubgate.web.clearance import Clearance
 from hubgate.web.disclosure import Disclosure
 from hubgate.web.live import Bound, LiveSession, LiveSessions
 from hubgate.web.portal import SESSIONLESS
-from hubgate.web.render import UNATTENDED, Pages, login_url
+from hubgate.web.render import SESSION_PATH, UNATTENDED, Pages, login_url
 from hubgate.web.turnstile import Turnstile
 from hubgate.web.visit import AccessLine, Visit, attach
 from hubgate.web.wire import ClientConnection, peer_address, raw_target, request_framing
@@ -87,7 +87,8 @@ class Gateway:
                 case PortalRoute():
                     if not target.path.startswith(SESSIONLESS):
                         await self._recognise(visit, parse_cookies(_cookie_field(request), self.site.cookie))
-                    if visit.live is not None and visit.kind is Kind.NAVIGATION and not visit.raw.endswith(UNATTENDED):
+                    alone = visit.raw.endswith(UNATTENDED) or visit.path == SESSION_PATH
+                    if visit.live is not None and visit.kind is Kind.NAVIGATION and not alone:
                         visit.live.person_seen(self.clock())
                     attach(request, visit)
                     response = await own(request)
