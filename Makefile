@@ -30,7 +30,7 @@ help:
 # brings it, and takes its place where it can't be had.
 define install
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "hubgate needs Python 3.11 or newer, and \
-	$(PYTHON) is %d.%d: make PYTHON=python3.12 $@" % sys.version_info[:2])' || \
+	$(PYTHON) is %d.%d: make PYTHON=python3.12 $(MAKECMDGOALS)" % sys.version_info[:2])' || \
 		{ command -v $(PYTHON) >/dev/null || echo "no $(PYTHON) here: make PYTHON=/path/to/python3.11"; exit 1; } >&2
 	@echo "  $(VENV)        installing hubgate[$(1)] …"
 	@test -x $(BIN)/uv || { \

@@ -154,6 +154,7 @@ def pages_for(
     form_origins: Sequence[str] = (PROVIDER,),
     own_factor: bool = False,
     account_url: str = "",
+    stop_servers: bool = False,
     announcements: Sequence[Announcement] = (),
     language: str = "",
 ) -> Pages:
@@ -165,6 +166,7 @@ def pages_for(
         form_origins=form_origins,
         own_factor=own_factor,
         account_url=account_url,
+        stop_servers=stop_servers,
         announcements=announcements,
         clock=lambda: NOW,
     ).to(language)
@@ -308,6 +310,9 @@ def samples(public_url: str = "https://jupyter.example.org", language: str = "en
         "account-ended": account(usual, seats[:2], Told(2, 3)),
         "account-alone": account(site(HTC, own_factor=True), seats[:1], Told(0, 0)),
         "account-factor": account(site(HTC, own_factor=True), seats[:1], factor=FactorState(NOW - 90 * 86400, 7)),
+        "account-stopping": account(site(HTC, stop_servers=True), seats[:2]),
+        "receipt-stopped": lambda: site(HTC, stop_servers=True).receipt(request_id=REQUEST, pools=[HTC]),
+        "confirm-logout-stopping": lambda: site(HTC, stop_servers=True).confirm_logout(ada, request_id=REQUEST),
         "account-provider": account(site(HTC, account_url=f"{PROVIDER}/account/"), seats[:2]),
         "account-long": account(
             long, [replace(seats[0], pools=(long_pool, long_closed)), seats[2]], who=session(LONG, LONG)

@@ -23,7 +23,7 @@ from traitlets import Bool, Set, Unicode, default
 
 from . import assertion as proof
 from .assertion import Assertion, Expectation, Refused, Seen
-from .doors import LoginHandler, LogoutHandler, TurnedAway, end_hub_session
+from .doors import LoginHandler, LogoutHandler, SessionHandler, TurnedAway, end_hub_session
 from .keys import KeySource
 from .selfcheck import complaints
 
@@ -229,7 +229,11 @@ class HubgateAuthenticator(Authenticator):  # type: ignore[misc] # JupyterHub ha
     # What JupyterHub asks
 
     def get_handlers(self, app: Any) -> list[tuple[str, type[web.RequestHandler]]]:
-        return [(r"/login", LoginHandler), (r"/logout", LogoutHandler)]
+        return [
+            (r"/login", LoginHandler),
+            (r"/logout", LogoutHandler),
+            (r"/api/hubgate/users/([^/]+)/sessions/([^/]+)", SessionHandler),
+        ]
 
     async def authenticate(self, handler: Any, data: Any = None) -> dict[str, Any]:
         """The user of this request, whatever came in a form."""

@@ -13,8 +13,11 @@ from html import escape
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
+from jupyterhub import orm
+from jupyterhub.apihandlers.base import APIHandler
 from jupyterhub.handlers.base import BaseHandler
 from jupyterhub.handlers.login import LogoutHandler as StockLogoutHandler
+from jupyterhub.scopes import needs_scope
 from tornado import web
 
 from .assertion import Refused
@@ -169,3 +172,24 @@ class LogoutHandler(StockLogoutHandler):  # type: ignore[misc] # JupyterHub has 
             self.redirect(f"{gateway_url}/_hubgate/logout", permanent=False)
         else:
             await super().render_logout_page()
+
+
+class SessionHandler(APIHandler):  # type: ignore[misc] # JupyterHub has no types
+    """`DELETE /hub/api/hubgate/users/NAME/sessions/ID`: the tokens that hang on one session of one browser.
+
+    For the gateway's service, when that browser's person has logged out there. The hub's own API knows tokens, and ends
+    with one of them all of that person's at that server, in every browser.
+    """
+
+    @needs_scope("tokens")  # type: ignore[untyped-decorator] # see above
+    def delete(self, user_name: str, session_id: str) -> None:
+        user = self.find_user(user_name)
+        if not user:
+            raise web.HTTPError(404, f"No such user: {user_name}")
+        ended = self.db.query(orm.APIToken).filter_by(user_id=user.id, session_id=session_id).all()
+        for token in ended:
+            self.db.delete(token)
+        self.db.commit()
+        self.log.info("hubgate: %d tokens of a session of %s ended", len(ended), user.name)
+        self.set_header("Content-Type", "text/plain")
+        self.set_status(204)

@@ -28,6 +28,7 @@ from hubgate.core.health import Condition, Health
 from hubgate.core.keyring import Keyring
 from hubgate.core.plain import PlainRequests
 from hubgate.core.routing import Router
+from hubgate.core.site import Site
 from hubgate.errors import HubgateFault
 from hubgate.idp import keycloak
 from hubgate.idp.client import OIDCClient
@@ -35,7 +36,9 @@ from hubgate.idp.keycloak import KeycloakAdmin
 from hubgate.metrics import Metrics
 from hubgate.store import open_store
 from hubgate.store.base import Store
+from hubgate.upstream.connection import tls_context
 from hubgate.upstream.http import ConnectionPool, Timeouts
+from hubgate.upstream.hubapi import HubAccess, HubApis
 from hubgate.upstream.outbox import Outbox
 from hubgate.upstream.prober import Prober
 from hubgate.upstream.registry import Registry, UpstreamState
@@ -54,6 +57,7 @@ from hubgate.web.logout import LogoutPages
 from hubgate.web.portal import PortalPages, own_pages
 from hubgate.web.presence import SessionPage
 from hubgate.web.render import Pages
+from hubgate.web.renewals import Renewals
 from hubgate.web.sessions import Sessions
 from hubgate.web.stepup import Freshness
 from hubgate.web.visit import AccessLine
@@ -128,6 +132,7 @@ async def gateway(
             outage_grace=config.store.outage_grace,
             on_size=metrics.sessions_cached,
             on_presence=metrics.people_seen,
+            admits=_admits(site),
             clock=clock,
         )
         told = _condition_logged(metrics)
@@ -172,11 +177,33 @@ async def gateway(
             form_origins=[_origin(config.oidc.issuer)],
             own_factor=config.mfa.mode == "gateway",
             account_url=keycloak.account_url(config.oidc.issuer),
+            stop_servers=config.session.stop_servers,
             announcements=config.told(),
             site_in=config.site,
             clock=clock,
         )
-        endings = await stack.enter_async_context(Endings(sessions, forget=live.forget, provider=provider))
+        endings = await stack.enter_async_context(
+            Endings(
+                sessions,
+                forget=live.forget,
+                provider=provider,
+                hubs=await stack.enter_async_context(hub_apis(config)),
+                stop_servers=config.session.stop_servers,
+            )
+        )
+        entry = Entry(config.usernames(), config.oidc.groups_claim, config.admission())
+        renewals = await stack.enter_async_context(
+            Renewals(
+                sessions=sessions,
+                store=store,
+                provider=provider,
+                endings=endings,
+                judge=entry.judge,
+                audit=audit,
+                clock=clock,
+            )
+        )
+        live.on_due = renewals.begin
         entrance = Entrance(site, sessions=sessions, live=live, endings=endings, audit=audit, metrics=metrics)
         freshness = Freshness(config.mfa.acr, clock=clock)
         mfa = None
@@ -205,7 +232,7 @@ async def gateway(
                 site,
                 provider=provider,
                 admin=admin,
-                entry=Entry(config.usernames(), config.oidc.groups_claim, config.admission()),
+                entry=entry,
                 store=store,
                 keyring=keyring,
                 entrance=entrance,
@@ -214,6 +241,7 @@ async def gateway(
                 pages=pages,
                 audit=audit,
                 metrics=metrics,
+                clock=clock,
             ),
             logout=LogoutPages(
                 site,
@@ -289,6 +317,28 @@ async def _letters(config: Config, mail: Mail, metrics: Metrics) -> AsyncIterato
 
     async with Post(mail_server(mail), on_end=metrics.letter).kept() as post:
         yield letters_of(config, post.send)
+
+
+def _admits(site: Site) -> Callable[[str, tuple[str, ...]], bool]:
+    pools = {pool.name: pool for pool in site.pools}
+    return lambda pool, groups: pools[pool].admits(groups)
+
+
+def hub_apis(config: Config) -> HubApis:
+    """The hubs' administration, as far as we were given a token for it."""
+    tokens = {hub.name: hub.api_token for pool in config.pools for hub in pool.hubs}
+    return HubApis(
+        HubAccess(
+            upstream.name,
+            upstream.url,
+            pool.path,
+            token,
+            tls_context(upstream) if upstream.url.startswith("https:") else None,
+        )
+        for pool in config.site().pools
+        for upstream in pool.upstreams
+        if (token := tokens[upstream.name]) is not None
+    )
 
 
 async def _advise(store: Store, admin: KeycloakAdmin | None, mfa: Mfa) -> None:

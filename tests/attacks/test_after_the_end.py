@@ -137,4 +137,4 @@ async def test_a_request_that_waits_for_its_hub_when_the_session_ends_is_never_s
 async def test_what_has_been_answered_is_not_counted_as_open(at: Lane) -> None:
     place, client = at.place(), await at.client()
     await at.goes_well(client, place, 5)
-    assert session_of(at, "alice").open == set()
+    assert session_of(at, "alice").open == {}

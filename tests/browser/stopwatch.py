@@ -81,22 +81,25 @@ def main(words: list[str]) -> int:
     with tempfile.TemporaryDirectory(prefix="hubgate-stopwatch-") as name:
         folder = Path(name)
         env = nothing_kept(folder)
+        print(f"{os.cpu_count()} cores, of which {os.getloadavg()[0]:.1f} are busy with something else", flush=True)
         watch = Watch()
         clone = folder / "hubgate"
         subprocess.run(["git", "clone", "--quiet", str(TOP), str(clone)], check=True)
         watch.lap("cloned")
         for start, patience in (("first", FIRST), ("second", SECOND)):
             terminal = Terminal(["make", "demo", f"PORT={port}", *words], cwd=clone, env=env)
-            terminal.wait_for("Ctrl-C ends all of it.", timeout=patience)
-            watch.lap(f"the {start} start is up")
-            if start == "first":
-                print(terminal.text)
-                demo = [str(clone / ".venv/bin/hubgate"), "demo", "--port", str(port)]
-                asyncio.run(use(f"http://127.0.0.1:{port}", demo, watch, cwd=clone, env=env))
-            terminal.type("\x03")
-            watch.lap("Ctrl-C")
-            terminal.ended(timeout=60)
-            watch.lap("all ended")
+            try:
+                terminal.wait_for("Ctrl-C ends all of it.", timeout=patience)
+                watch.lap(f"the {start} start is up")
+                if start == "first":
+                    print(terminal.text)
+                    demo = [str(clone / ".venv/bin/hubgate"), "demo", "--port", str(port)]
+                    asyncio.run(use(f"http://127.0.0.1:{port}", demo, watch, cwd=clone, env=env))
+            finally:
+                terminal.type("\x03")
+                watch.lap("Ctrl-C")
+                terminal.ended(timeout=60)
+                watch.lap("all ended")
     return 0
 
 

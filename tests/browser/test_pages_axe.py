@@ -18,12 +18,10 @@ pytestmark = pytest.mark.chromium
 PORTAL = "http://127.0.0.1"
 RULES = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"]
 AT_ONCE = 3
-JUDGED = r"""async rules => {
+JUDGED = """async rules => {
     const found = await axe.run({resultTypes: ["violations", "incomplete"], runOnly: {type: "tag", values: rules}});
     const said = group => found[group].flatMap(rule => rule.nodes.map(node => `${rule.id}: ${node.html}`));
-    // Where axe can't decide, colours count, too: but of a name that is cut off it can't see that it is.
-    const unsure = said("incomplete").filter(line => /^color-contrast: (?!<bdi class="(user)?name">)/.test(line));
-    return [...said("violations"), ...unsure];
+    return [said("violations"), said("incomplete").filter(line => line.startsWith("color-contrast:"))];
 }"""
 
 
@@ -47,10 +45,13 @@ async def opened(browser: Browser, *, dark: bool, width: int) -> BrowserContext:
     return context
 
 
-async def judged(page: Page, script: str) -> list[str]:
+async def judged(page: Page, script: str, *, cut_off: bool = False) -> list[str]:
+    """What shuts people out. Colours that axe is not sure of count as well, but where names are `cut_off`: it takes the
+    part that can't be seen for something in front of what is there.
+    """
     await page.evaluate(script)
-    found: list[str] = await page.evaluate(JUDGED, RULES)
-    return found
+    faults, unsure = await page.evaluate(JUDGED, RULES)
+    return [*faults, *([] if cut_off else unsure)]
 
 
 @pytest.mark.timeout(900)
@@ -69,7 +70,7 @@ async def test_nobody_is_shut_out(
         page = await context.new_page()
         for name in names:
             await page.goto(f"{gallery}/{language}/{name}")
-            if found := await judged(page, axe_script):
+            if found := await judged(page, axe_script, cut_off="long" in name or "hostile" in name):
                 faults[name] = found
 
     await asyncio.gather(*(look() for _ in range(AT_ONCE)))

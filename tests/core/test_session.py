@@ -7,7 +7,7 @@ from dataclasses import replace
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hubgate.core.session import Limits, SessionState
+from hubgate.core.session import Limits, SessionState, renewal_due
 from tests.core.strategies import session
 
 LIMITS = Limits(idle=1800, max=43200)
@@ -79,3 +79,14 @@ def test_where_somebody_has_been() -> None:
     assert known.visited("htc01", "a") is known
     assert known.visited("htc01") is known, "a page without the hub's cookie doesn't make it forgotten"
     assert dict(known.visited("htc01", "b").hubs)["htc01"] == "b"
+
+
+def test_tokens_are_renewed_a_minute_early_and_short_ones_in_the_middle() -> None:
+    assert renewal_due(expires=1300, now=1000) == 1240
+    assert renewal_due(expires=1120, now=1000) == 1060
+    assert renewal_due(expires=1060, now=1000) == 1030
+
+
+@given(now=st.integers(0, 2_000_000_000), life=st.floats(1e-3, 1e6))
+def test_tokens_are_renewed_while_they_are_good(now: int, life: float) -> None:
+    assert now < renewal_due(now + life, now) < now + life

@@ -161,7 +161,7 @@ async def test_refresh_goes_on_until_the_session_ends(devidp: DevIdp, clock: Clo
     async with client_of(devidp, clock) as client, Person(devidp.issuer) as person:
         login = await log_in(client, person, app)
         clock.pass_by(600)
-        tokens = await client.refresh(login.tokens.refresh_token, subject=str(login.claims["sub"]))
+        tokens, _ = await client.refresh(login.tokens.refresh_token, subject=str(login.claims["sub"]))
         assert tokens.expires_at == clock.now + 60
         assert tokens.access_token != login.tokens.access_token
         assert tokens.id_token

@@ -86,6 +86,11 @@ class Container(Child):
         """Returns when it takes people on."""
         self.wait_until(lambda: answers(f"{self.ops_url}/readyz"), timeout=60)
 
+    def ended(self) -> int:
+        """Waits until it has ended by itself; its exit status."""
+        assert self._process is not None
+        return self._process.wait(60)
+
     def execute(self, *argv: str) -> subprocess.CompletedProcess[str]:
         """Run a program beside the gateway, as `podman exec` does."""
         return podman("exec", self.name, *argv, check=False)

@@ -19,7 +19,7 @@ from struct import pack
 
 from playwright.async_api import Locator, Page
 
-PATIENCE = 120_000.0
+PATIENCE = 200_000.0
 """Milliseconds after which a step that hangs is given up; nothing is judged by it."""
 ROWS, COLUMNS = 24, 80
 _ESCAPES = re.compile(r"\x1b\[[0-9;]*[A-Za-z]")

@@ -15,7 +15,7 @@ from playwright.async_api import Browser
 
 from hubgate.ops import demo
 from hubgate.ops.demo import codes, realm, stand
-from hubgate.ops.demo.child import descendants, free_ports
+from hubgate.ops.demo.child import descendants, free_ports, is_free
 from hubgate.ops.demo.hubs import HubEnvironment
 from hubgate.ops.demo.progress import Progress
 from hubgate.ops.demo.stand import Stand
@@ -86,8 +86,7 @@ async def test_the_demo_comes_up_is_used_and_leaves_nothing(
     assert screen.ended(timeout=60) == Exit.OK
     assert ENDED in screen.text
     assert not family & descendants(1)
-    with socket.socket() as again:
-        again.bind(("127.0.0.1", port))
+    assert is_free(port)
 
 
 @pytest.mark.redis

@@ -20,12 +20,14 @@ pytest_plugins = ["tests.kit.scene_fixtures"]
 class Sites:
     """Two gateways behind a balancer that log people in at a realm of their own, which calls them back."""
 
-    def __init__(self, scene: Scene, redis: RedisServer, realm: KeycloakProvider) -> None:
+    def __init__(self, scene: Scene, redis: RedisServer, realm: KeycloakProvider, **more: Any) -> None:
         self.scene = scene
         self.realm = realm
         self.hub = scene.hub("htc01")
         self.balancer: Balancer
-        self.balancer, self.gateways = scene.balanced(2, pool("htc", self.hub), store_url=redis.url, provider=realm)
+        self.balancer, self.gateways = scene.balanced(
+            2, pool("htc", self.hub, **more), store_url=redis.url, provider=realm
+        )
         self.url = self.gateways[0].url
 
     async def arrived(self, user: Any, *, at: int) -> Visitor:

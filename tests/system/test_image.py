@@ -165,9 +165,8 @@ def test_it_ends_when_it_is_asked_to(container: Containers) -> None:
     running = container()
     running.ready()
     running.send(signal.SIGTERM)
-    running.wait_until(lambda: '"event": "stopped"' in running.tail(50), timeout=40)
-    running.stop()
-    assert running.returncode == Exit.OK
+    assert running.ended() == Exit.OK
+    assert '"event": "stopped"' in running.tail(50)
 
 
 def test_faults_of_the_configuration_are_told_and_nothing_starts(image: str, tmp_path: Path) -> None:

@@ -100,6 +100,32 @@ async def test_log_out_ends_what_is_ours_and_says_what_is_left(scene: Scene) -> 
     assert [line["outcome"] for line in gateway.events("logout")] == ["provider_session_open"]
 
 
+async def test_log_out_does_not_wait_for_a_provider_that_hangs_and_asks_it_again_later(scene: Scene) -> None:
+    gateway = scene.gateway(pool("htc", scene.hub("htc01")))
+    somebody = await scene.logged_in(gateway)
+    socket = await somebody.socket()
+    landing = await somebody.browser.get(somebody.at("/"))
+    scene.provider.mood = "slow"
+    form = next(form for form in landing.forms if form.action.endswith("/_hubgate/logout"))
+    loop = asyncio.get_running_loop()
+    began = loop.time()
+    answer = asyncio.create_task(somebody.browser.submit(landing, form))
+    assert await socket.ended(SOON), "what is ours ends at once"
+    page = await answer
+    assert loop.time() - began < 2 + SOON
+    assert page.url.startswith(somebody.at("/_hubgate/logged-out"))
+    assert "could not end your session at the login service" in page.text
+    scene.provider.mood = "well"
+
+    async def forgotten() -> bool:
+        # The provider no longer knows this browser, and asks for the password again.
+        somebody.browser.session.cookie_jar.clear(lambda morsel: morsel.key == "hubgate")
+        page = await somebody.browser.get(somebody.at("/htc/hub/home"))
+        return page.form_with("password") is not None
+
+    await eventually(forgotten, within=30, every=1.0, what="the end of the provider's session")
+
+
 @pytest.mark.parametrize(("mood", "statuses"), [("garbage", (502,)), ("broken", (503,)), ("lost", (502,))])
 async def test_a_provider_that_talks_nonsense_is_told_as_such(
     scene: Scene, mood: Mood, statuses: tuple[int, ...]

@@ -72,6 +72,12 @@ async def nothing(_: str, writer: asyncio.StreamWriter) -> None:
     writer.transport.abort()
 
 
+async def endless_line(_: str, writer: asyncio.StreamWriter) -> None:
+    with suppress(ConnectionError):
+        writer.write(b"HTTP/1.1 200 " + bytes(1 << 20))
+        await writer.drain()
+
+
 @asynccontextmanager
 async def running(answer: Answer, tls: ssl.SSLContext | None = None) -> AsyncIterator[Hub]:
     hub = Hub(answer)
@@ -123,6 +129,7 @@ async def unused_port() -> int:
         (unrouted, Condition.HUB_DOWN, "the proxy knows no way to the hub, which has not started yet"),
         (silence, Condition.DOWN, "hub/health did not answer within 1.5 s, nor did the proxy"),
         (garbage, Condition.DOWN, None),
+        (endless_line, Condition.DOWN, None),
         (nothing, Condition.DOWN, None),
     ],
 )

@@ -128,8 +128,8 @@ async def test_forgetting_closes_every_socket_of_the_session_and_no_other(live, 
     cookie, found = await begin(sessions)
     other, _ = await begin(sessions, "bob")
     mine, theirs = Socket(), Socket()
-    (await live.find(cookie, HOST)).open.add(mine)
-    (await live.find(other, HOST)).open.add(theirs)
+    (await live.find(cookie, HOST)).open[mine] = "htc"
+    (await live.find(other, HOST)).open[theirs] = "htc"
     assert live.forget(found.key) == 1
     assert mine.closed
     assert live.forget(found.key) == 0
@@ -157,7 +157,7 @@ async def test_a_message_ends_the_session_on_every_worker(sessions, store, clock
     sockets = [Socket() for _ in workers]
     async with workers[0].kept(), workers[1].kept(), workers[2].kept():
         for worker, socket in zip(workers, sockets, strict=True):
-            (await worker.find(cookie, HOST)).open.add(socket)
+            (await worker.find(cookie, HOST)).open[socket] = "htc"
         while not all(worker.subscribed for worker in workers):
             await asyncio.sleep(0)
         assert await sessions.end([found.key]) == Closed(1, 3)
@@ -229,7 +229,7 @@ async def test_a_subscription_that_cant_be_trusted_has_everything_read_again(clo
     live = LiveSessions(sessions, store, LIMITS, outage_grace=120.0, clock=clock)
     cookie, found = await begin(sessions)
     socket = Socket()
-    (await live.find(cookie, HOST)).open.add(socket)
+    (await live.find(cookie, HOST)).open[socket] = "htc"
     await store.delete(f"session:{found.key}")
     async with live.kept():
         store.script.put_nowait(event)
@@ -258,8 +258,8 @@ async def test_a_session_that_goes_idle_has_its_sockets_closed_and_one_used_else
     idle_cookie, _ = await begin(sessions)
     busy_cookie, busy = await begin(sessions, "bob")
     idle_socket, busy_socket = Socket(), Socket()
-    (await live.find(idle_cookie, HOST)).open.add(idle_socket)
-    (await live.find(busy_cookie, HOST)).open.add(busy_socket)
+    (await live.find(idle_cookie, HOST)).open[idle_socket] = "htc"
+    (await live.find(busy_cookie, HOST)).open[busy_socket] = "htc"
     clock.now += LIMITS.idle
     await sessions.note([(busy.key, replace(busy.session, last_seen=clock.now))])  # by another worker, which saw bob
     async with live.kept(), asyncio.timeout(5):
@@ -273,7 +273,7 @@ async def test_sockets_are_closed_when_the_store_has_been_away_for_too_long(live
     monkeypatch.setattr("hubgate.web.live._TICK", 0.01)
     cookie, _ = await begin(sessions)
     socket = Socket()
-    (await live.find(cookie, HOST)).open.add(socket)
+    (await live.find(cookie, HOST)).open[socket] = "htc"
     store.away = True
     async with live.kept(), asyncio.timeout(5):
         clock.now += 119

@@ -123,7 +123,7 @@ async def test_a_short_grace_closes_no_socket_while_the_store_is_well() -> None:
     store = Unplugged()
     live, alice = await entered(store, grace=0.0, idle=3600)
     socket = Socket()
-    alice.open.add(socket)  # type: ignore[arg-type]  # closes like one
+    alice.open[socket] = "htc"  # type: ignore[arg-type]  # closes like one
     async with live.kept():
         await rounds(store)
         assert not socket.closed
@@ -156,7 +156,7 @@ async def test_an_outage_is_told_once(caplog: pytest.LogCaptureFixture, monkeypa
     monkeypatch.setattr(module, "_CONFIRM_AFTER", 0.0)
     store = Unplugged()
     live, alice = await entered(store, idle=3600)
-    alice.open.add(Socket())  # type: ignore[arg-type]  # closes like one
+    alice.open[Socket()] = "htc"  # type: ignore[arg-type]  # closes like one
     async with live.kept():
         for outage in (1, 2):
             store.away = True
@@ -180,7 +180,7 @@ async def test_the_grace_begins_with_the_outage_and_holds_for_who_was_quiet(monk
         await store.events.join()
         # Rounds of upkeep that ask for somebody else.
         monkeypatch.setattr(module, "_KEEP_UNUSED", 0.0)
-        bob.open.add(Socket())  # type: ignore[arg-type]  # closes like one
+        bob.open[Socket()] = "htc"  # type: ignore[arg-type]  # closes like one
         await rounds(store)
         assert live.cached(alice.cookie, HOST, live._clock() + 55) is alice
         assert live.cached(alice.cookie, HOST, live._clock() + 65) is None

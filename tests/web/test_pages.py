@@ -250,6 +250,7 @@ class TestProblems:
         # Codes that end inside the gateway and are never shown, each with its reason.
         unseen = {
             "refresh_refused",  # ends the session; the person meets the login
+            "hub_api_failed",  # after the end of a session, in the log
             "logout_token_refused",  # a provider is told, behind everybody's back
         }
         named = set(_codes(Path(hubgate.__file__).parent)) - unseen

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import bisect
 import contextlib
+import itertools
+import random
 import shutil
 import socket
 import ssl
@@ -251,6 +254,43 @@ async def test_records_in_other_pieces_than_they_were_made_in(server: Server, cu
     assert app.got == BIG[:size] + b"0,1,2,3,4,5,6,7,8,9,"
 
 
+@pytest.mark.parametrize("seed", range(8))
+async def test_nothing_that_came_whole_is_kept_back(server: Server, seed: int) -> None:
+    """However records are cut and gathered, each is delivered in the call that brought its last byte."""
+    chance = random.Random(seed)
+    await server.start()
+    client, app = await server.client()
+    records = [
+        client.records(bytes([number % 251]) * chance.choice((1, 2, 22, 23, 100, 3000))) for number in range(300)
+    ]
+    ends = list(itertools.accumulate(map(len, records)))
+    stream = b"".join(records)
+    sent = whole = 0
+    assert isinstance(app.transport, tls.TlsTransport)
+    while sent < len(stream):
+        # Mostly whole records, at times with a part of the next one, or the rest of one.
+        upto = chance.choice((ends[whole], ends[min(whole + 2, 299)], sent + chance.randint(1, 150), sent + 1))
+        app.transport.data_received(stream[sent : max(upto, sent + 1)])
+        sent = min(max(upto, sent + 1), len(stream))
+        whole = bisect.bisect_right(ends, sent)
+        assert [key for key, _ in itertools.groupby(app.got)] == [number % 251 for number in range(whole)]
+
+
+async def test_a_piece_as_long_as_a_record_that_holds_the_rest_of_one_and_another(server: Server) -> None:
+    """By the lengths alone it looks like the one record."""
+    await server.start()
+    client, app = await server.client()
+    assert isinstance(app.transport, tls.TlsTransport)
+    app.transport.data_received(client.records(b"-"))
+    short = client.records(b"a")
+    long = client.records(b"b" * 200)
+    last = client.records(b"c")
+    begun = len(last)
+    app.transport.data_received(short + long[:begun])
+    app.transport.data_received(long[begun:] + last)
+    assert app.got == b"-a" + b"b" * 200 + b"c"
+
+
 @pytest.mark.parametrize("size", [1, 512, tls.RECORD, tls.RECORD + 1, 3 * tls.PIECE + 5])
 @pytest.mark.parametrize("kind", [bytes, bytearray, memoryview])
 async def test_sizes_and_kinds(server: Server, size: int, kind: type) -> None:
@@ -386,9 +426,9 @@ async def test_another_protocol_in_the_middle(server: Server, paused: bool) -> N
     server.answer = splice
     await server.start()
     client, app = await server.client()
-    client.writer.write(client.records(b"upgrade") + client.records(b"x" * 10) + client.records(BIG[:100_000]))
-    while not tunnels:
-        await app.until(7)
+    client.writer.write(client.records(b"upgrade") + client.records(b"x" * 10))
+    await app.until(7)
+    await client.send(BIG[:100_000])
     await tunnels[0].until(100_010)
     assert tunnels[0].got == b"x" * 10 + BIG[:100_000]
     assert app.got == b"upgrade"
@@ -593,6 +633,14 @@ async def test_what_stays_in_memory_is_bounded(server: Server, monkeypatch: pyte
     monkeypatch.setattr(tls.TlsTransport, "_write_pieces", pieces)
     await server.start()
     client, app = await server.client()
+    assert isinstance(app.transport, tls.TlsTransport)
+    feed = app.transport._feed
+
+    def fed(data: Any) -> int:
+        most.append(len(data))
+        return feed(data)
+
+    app.transport._feed = fed
     app.transport.write(BIG)
     sending = asyncio.create_task(client.send(BIG))
     assert await client.receive(len(BIG)) == BIG
@@ -600,7 +648,6 @@ async def test_what_stays_in_memory_is_bounded(server: Server, monkeypatch: pyte
     await app.until(len(BIG))
     assert len(most) > len(BIG) // tls.RECORD
     assert tls.RECORD <= max(most) <= tls.PIECE
-    assert isinstance(app.transport, tls.TlsTransport)
     assert app.transport._late == b""
     assert not isinstance(app.transport._late, memoryview)
 

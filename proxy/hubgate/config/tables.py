@@ -208,6 +208,10 @@ class Session(Table):
 
     idle: Duration = _key("without a sign of a person", "30m")
     max: Duration = _key("since the login, whatever happens", "12h")
+    stop_servers: StrictBool = _key(
+        "when somebody's last session is ended (Log Out, an administrator), stop their servers; needs api_token",
+        False,
+    )
 
 
 class Identity(Table):
@@ -312,7 +316,7 @@ class Hub(Table):
     certificate: ExistingFile | None = _key("mutual TLS: PEM file with our certificate", None, example="hub-client.pem")
     key: ExistingFile | None = _key("mutual TLS: PEM file with its key", None, example="hub-client-key.pem")
     api_token: Secret | None = _key(
-        "a service's token at the hub (scopes list:users, read:servers); read by a later version, which places by it",
+        "a service's token at the hub (scopes tokens, read:servers, delete:servers), to end there what ends here",
         None,
         example=_secret_ref("HTC01_TOKEN"),
     )

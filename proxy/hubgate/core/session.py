@@ -44,6 +44,7 @@ class Session:
     """One login of one person in one browser. Times are seconds since the epoch.
 
     `provider_sid`: the provider's name for its own session (OIDC Back-Channel Logout 1.0, `sid`), may be empty.
+    `renew_at`: when its tokens are due, 0 for never.
     `hubs`: where the person has been, by name, each with what that hub calls its own session, "" if it isn't known.
     """
 
@@ -59,6 +60,7 @@ class Session:
     address: str = ""
     user_agent: str = ""
     hubs: tuple[tuple[str, str], ...] = ()
+    renew_at: float = 0.0
 
     def __repr__(self) -> str:
         return f"Session({self.handle}, {self.identity.username!r})"
@@ -87,3 +89,12 @@ class Session:
         if now >= self.idle_at(limits):
             return SessionState.IDLE
         return SessionState.LIVE
+
+
+_AHEAD = 60.0
+
+
+def renewal_due(expires: float, now: float) -> float:
+    """When tokens that were given out now and are good until `expires` should be renewed: a minute before, or at half
+    of a shorter life."""
+    return max(expires - _AHEAD, now + (expires - now) / 2)

@@ -199,8 +199,9 @@ class OIDCClient:
         sid = claims.get("sid")
         return Login(claims=claims, proof=proof, tokens=tokens, provider_sid=sid if isinstance(sid, str) else "")
 
-    async def refresh(self, refresh_token: str, *, subject: str = "") -> TokenSet:
-        """New tokens for an old session. `subject`: whose they must be, if it is known.
+    async def refresh(self, refresh_token: str, *, subject: str = "") -> tuple[TokenSet, Mapping[str, object] | None]:
+        """New tokens for an old session, and what the ID token among them says, if there is one. `subject`: whose they
+        must be, if it is known.
 
         Raises ProviderFault `refresh_refused` when the provider's session is over or its user disabled,
         `id_token_refused` for somebody else's, `provider_error`, `provider_unavailable`.
@@ -210,12 +211,13 @@ class OIDCClient:
         if _error(reply) == "invalid_grant":
             raise ProviderFault("refresh_refused", "the provider's session is over", status=401)
         tokens = self._tokens(reply, refresh_token=refresh_token)
+        claims: Mapping[str, object] | None = None
         if tokens.id_token:
             # How strong the login was has been decided at the login; Keycloak forgets it sooner than its session.
             claims, _ = await self._checked(tokens, self._expect(nonce=None))
             if subject and claims["sub"] != subject:
                 raise ProviderFault("id_token_refused", "the tokens are somebody else's", evidence={"reason": "sub"})
-        return tokens
+        return tokens, claims
 
     async def logout_token(self, token: str) -> LogoutToken:
         """What a token says that the provider sent behind the browser's back (Back-Channel Logout 1.0, 2.6).

@@ -11,6 +11,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
 
+from hubgate.app import hub_apis
 from hubgate.audit import timestamp
 from hubgate.config import Config
 from hubgate.core.keyring import Keyring
@@ -120,7 +121,14 @@ async def ended(config: Config, choice: Choice) -> Ended:
             return Ended(Closed(0), provider=True)
         provider = await stack.enter_async_context(OIDCClient(config.oidc, config.mfa))
         endings = await stack.enter_async_context(
-            Endings(opened.sessions, forget=lambda _: 0, provider=provider, patience=_PATIENCE)
+            Endings(
+                opened.sessions,
+                forget=lambda _: 0,
+                provider=provider,
+                hubs=await stack.enter_async_context(hub_apis(config)),
+                stop_servers=config.session.stop_servers,
+                patience=_PATIENCE,
+            )
         )
         done = await endings.end(found)
         for each in found:

@@ -224,7 +224,7 @@ class ConnectionPool:
         self._secure = parts.scheme == "https"
         self._host = parts.hostname or ""
         self._port = parts.port or (443 if self._secure else 80)
-        self._context = _tls(upstream) if self._secure else None
+        self._context = tls_context(upstream) if self._secure else None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._open: set[Connection] = set()
         self._waiting: list[Connection] = []
@@ -366,7 +366,7 @@ class ConnectionPool:
         self._ticking = loop.call_later(self.limits.tick, self._tick) if self._open else None
 
 
-def _tls(upstream: Upstream) -> ssl.SSLContext:
+def tls_context(upstream: Upstream) -> ssl.SSLContext:
     """Verifying, with the site's own authority and our certificate where they are configured."""
     try:
         context = ssl.create_default_context(cafile=upstream.ca or None)

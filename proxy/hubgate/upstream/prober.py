@@ -12,20 +12,20 @@ from __future__ import annotations
 
 import asyncio
 import random
+import re
 import ssl
 import time
 from collections.abc import Callable
 from types import TracebackType
 from typing import Any, Self
-
-import aiohttp
-from yarl import URL
+from urllib.parse import urlsplit
 
 from hubgate.core.health import Condition, Observation
 from hubgate.core.site import Upstream
 from hubgate.upstream.registry import Registry, UpstreamState
 
 _PROXY_HEALTH = "/_chp_healthz"
+_STATUS_LINE = re.compile(rb"HTTP/1\.[01] ([1-5][0-9][0-9])[ \r\n]")
 _WHILE_UNSURE = 1.0  # seconds between looks at a hub that isn't well, or may be about to change: people wait
 _JITTER = 0.2  # of the interval, around it
 
@@ -55,17 +55,10 @@ class Prober:
         self._clock = clock
         self._chance = chance
         self._tasks: list[asyncio.Task[None]] = []
-        self._session: aiohttp.ClientSession | None = None
 
     async def __aenter__(self) -> Self:
-        self._session = session = aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(limit=0, force_close=True),
-            cookie_jar=aiohttp.DummyCookieJar(),
-            headers={"User-Agent": "hubgate-probe"},
-        )
         self._tasks = [
-            asyncio.create_task(self._watch(session, state), name=f"probe of {state.upstream.name}")
-            for state in self._registry
+            asyncio.create_task(self._watch(state), name=f"probe of {state.upstream.name}") for state in self._registry
         ]
         return self
 
@@ -75,14 +68,12 @@ class Prober:
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
-        if self._session is not None:
-            await self._session.close()
 
-    async def _watch(self, session: aiohttp.ClientSession, state: UpstreamState[Any]) -> None:
+    async def _watch(self, state: UpstreamState[Any]) -> None:
         tls = self._tls(state.upstream)
         while True:
             try:
-                observation, reason = await self._look(session, state, tls)
+                observation, reason = await self._look(state, tls)
                 self._registry.report(state.upstream.name, observation, self._clock(), reason=reason)
             except Exception as error:  # noqa: BLE001 - one look that failed in our own code must not end all looking
                 asyncio.get_running_loop().call_exception_handler(
@@ -92,42 +83,58 @@ class Prober:
             pause = self._interval if settled else min(self._interval, _WHILE_UNSURE)
             await asyncio.sleep(pause * (1 - _JITTER / 2 + _JITTER * self._chance()))
 
-    async def _look(
-        self, session: aiohttp.ClientSession, state: UpstreamState[Any], tls: ssl.SSLContext | None
-    ) -> tuple[Observation, str]:
+    async def _look(self, state: UpstreamState[Any], tls: ssl.SSLContext | None) -> tuple[Observation, str]:
         address = state.upstream.url.rstrip("/")
         try:
-            status = await self._status(session, f"{address}{state.base_url}hub/health", tls)
+            status = await self._status(f"{address}{state.base_url}hub/health", tls)
         except TimeoutError:
-            return await self._look_at_proxy(session, address, tls)
-        except (aiohttp.ClientError, OSError) as error:
+            return await self._look_at_proxy(address, tls)
+        except OSError as error:
             return Observation.UNREACHABLE, str(error) or type(error).__name__
         if status >= 500:
             return Observation.HUB_DOWN, f"hub/health answered {status}"
-        if status == 404 and await self._proxy_alone(session, address, tls):
+        if status == 404 and await self._proxy_alone(address, tls):
             return Observation.HUB_DOWN, "the proxy knows no way to the hub, which has not started yet"
         return Observation.OK, ""
 
-    async def _proxy_alone(self, session: aiohttp.ClientSession, address: str, tls: ssl.SSLContext | None) -> bool:
+    async def _proxy_alone(self, address: str, tls: ssl.SSLContext | None) -> bool:
         """Whether a 404 is configurable-http-proxy's own, which has no route yet; other backends have no hub/health."""
         try:
-            return await self._status(session, address + _PROXY_HEALTH, tls) == 200
-        except (aiohttp.ClientError, OSError):  # TimeoutError is an OSError
+            return await self._status(address + _PROXY_HEALTH, tls) == 200
+        except OSError:  # TimeoutError is an OSError
             return False
 
-    async def _look_at_proxy(
-        self, session: aiohttp.ClientSession, address: str, tls: ssl.SSLContext | None
-    ) -> tuple[Observation, str]:
+    async def _look_at_proxy(self, address: str, tls: ssl.SSLContext | None) -> tuple[Observation, str]:
         silent = f"hub/health did not answer within {self._timeout:g} s"
         try:
-            await self._status(session, address + _PROXY_HEALTH, tls)
-        except (aiohttp.ClientError, OSError):  # TimeoutError is an OSError
+            await self._status(address + _PROXY_HEALTH, tls)
+        except OSError:  # TimeoutError is an OSError
             return Observation.UNREACHABLE, f"{silent}, nor did the proxy"
         return Observation.HUB_DOWN, f"{silent}, the proxy does"
 
-    async def _status(self, session: aiohttp.ClientSession, url: str, tls: ssl.SSLContext | None) -> int:
-        async with (
-            asyncio.timeout(self._timeout),
-            session.get(URL(url, encoded=True), allow_redirects=False, ssl=True if tls is None else tls) as response,
-        ):
-            return response.status
+    async def _status(self, url: str, tls: ssl.SSLContext | None) -> int:
+        """The status that is answered there. Raises OSError: nobody answers, in time (`TimeoutError`), or in HTTP/1.x.
+
+        By hand, since the status is all there is to know: a client's request and response objects were two thirds of a
+        probe, and the probes of a hundred hubs 2 % of a processor.
+        """
+        parts = urlsplit(url)
+        secure = parts.scheme == "https"
+        async with asyncio.timeout(self._timeout):
+            reader, writer = await asyncio.open_connection(
+                parts.hostname, parts.port or (443 if secure else 80), ssl=(tls or True) if secure else None
+            )
+            try:
+                writer.write(
+                    f"GET {parts.path} HTTP/1.1\r\nHost: {parts.netloc}\r\nUser-Agent: hubgate-probe\r\n"
+                    "Accept: */*\r\nConnection: close\r\n\r\n".encode()
+                )
+                try:
+                    match = _STATUS_LINE.match(await reader.readline())
+                except ValueError:  # longer than any status line
+                    match = None
+                if match is None:
+                    raise ConnectionError("no answer in HTTP/1.x")
+                return int(match[1])
+            finally:
+                writer.close()

@@ -15,17 +15,19 @@ import logging
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from types import TracebackType
 from typing import Self
 
 from hubgate.core.session import Session
-from hubgate.errors import StoreFault
+from hubgate.errors import StoreFault, UpstreamFault
 from hubgate.idp.client import OIDCClient
-from hubgate.web.sessions import Closed, Found, Sessions
+from hubgate.upstream.hubapi import HubApis
+from hubgate.web.sessions import Closed, Found, Sessions, user_key
 
 log = logging.getLogger(__name__)
 
-_AGAIN_AFTER = (5.0, 60.0, 300.0)  # seconds; then the provider's session lives on until its own limits
+_AGAIN_AFTER = (5.0, 60.0, 300.0)  # seconds; then what is left elsewhere lives on until its own limits
 _STORE_AGAIN = 1.0  # seconds
 _AT_ONCE = 16  # sessions whose loose ends are tied up at the same time
 
@@ -43,14 +45,24 @@ class Endings:
 
     `forget`: what this process holds itself of a session, as `LiveSessions.forget`. `patience`: seconds to wait for
     provider and hubs; somebody may look at a blank page meanwhile. So long they are waited for at the end, too.
+    `stop_servers`: with somebody's last session their servers are stopped.
     """
 
     def __init__(
-        self, sessions: Sessions, *, forget: Callable[[str], int], provider: OIDCClient, patience: float = 2.0
+        self,
+        sessions: Sessions,
+        *,
+        forget: Callable[[str], int],
+        provider: OIDCClient,
+        hubs: HubApis,
+        stop_servers: bool = False,
+        patience: float = 2.0,
     ) -> None:
         self._sessions = sessions
         self._forget = forget
         self._provider = provider
+        self._hubs = hubs
+        self._stop_servers = stop_servers
         self._patience = patience
         self._turns = asyncio.Semaphore(_AT_ONCE)
         self._loose: set[asyncio.Task[bool]] = set()
@@ -73,11 +85,13 @@ class Endings:
         closed = await self._sessions.end([each.key for each in found])
         # What was closed here has nothing left to count when the message comes in.
         closed = Closed(closed.sessions, closed.connections + here, complete=closed.complete)
-        asked = [self._begun(self._provider_ended(each.session)) for each in found if provider]
-        if asked:
-            await asyncio.wait(asked, timeout=self._patience)
+        there = [each.session.refresh_token for each in found if provider]
+        asked = [self._begun(partial(self._provider.end_session, token)) for token in there if token]
+        tidied = [self._begun(partial(self._hubs_ended, each.session)) for each in found if self._been(each.session)]
+        if loose := [*asked, *tidied]:
+            await asyncio.wait(loose, timeout=self._patience)
         answered = all(task.done() for task in asked)
-        return Ended(closed, provider=all(task.result() for task in asked) if answered else None)
+        return Ended(closed, provider=all(there) and all(task.result() for task in asked) if answered else None)
 
     def later(self, act: Callable[[], Awaitable[None]]) -> None:
         """Do this as soon as the store answers again."""
@@ -91,30 +105,52 @@ class Endings:
 
         self._kept(asyncio.create_task(done(), name="end of sessions, when the store is back"))
 
-    def _begun(self, doing: Awaitable[bool]) -> asyncio.Task[bool]:
-        async def in_turn() -> bool:
-            async with self._turns:
-                return await doing
+    def _begun(self, tie_up: Callable[[], Awaitable[bool]]) -> asyncio.Task[bool]:
+        """Tie up a loose end, now or by and by; the answer is that of the first attempt."""
 
-        return self._kept(asyncio.create_task(in_turn(), name="loose end of a session"))
+        async def at_first() -> bool:
+            async with self._turns:
+                done = await tie_up()
+            if not done:
+                self._kept(asyncio.create_task(again(), name="loose end of a session, again"))
+            return done
+
+        async def again() -> bool:
+            for pause in _AGAIN_AFTER:
+                await asyncio.sleep(pause)
+                if await tie_up():
+                    return True
+            log.warning("session_left_elsewhere")
+            return False
+
+        return self._kept(asyncio.create_task(at_first(), name="loose end of a session"))
 
     def _kept(self, task: asyncio.Task[bool]) -> asyncio.Task[bool]:
         self._loose.add(task)
         task.add_done_callback(self._loose.discard)
         return task
 
-    async def _provider_ended(self, session: Session) -> bool:
-        if not session.refresh_token:
-            return False
-        if await self._provider.end_session(session.refresh_token):
-            return True
-        self._begun(self._tried_again(session))
-        return False
+    def _been(self, session: Session) -> list[tuple[str, str]]:
+        """Where the person was with this session, as far as we may ask there."""
+        return [(hub, hub_session) for hub, hub_session in session.hubs if hub in self._hubs]
 
-    async def _tried_again(self, session: Session) -> bool:
-        for pause in _AGAIN_AFTER:
-            await asyncio.sleep(pause)
-            if await self._provider.end_session(session.refresh_token):
-                return True
-        log.warning("provider_session_left", extra={"session": session.handle})
-        return False
+    async def _hubs_ended(self, session: Session) -> bool:
+        """End what hangs on this session at the hubs; with somebody's last one, what hangs on any."""
+        username, done = session.identity.username, True
+        try:
+            others = await self._sessions.of(user_key(session.identity))
+            last = not any(self._sessions.is_live(other.session) for other in others)
+        except StoreFault:
+            return False
+        for hub, hub_session in self._been(session):
+            try:
+                if last:
+                    await self._hubs.end_sessions(hub, username)
+                elif hub_session:
+                    await self._hubs.end_session(hub, username, hub_session)
+                if last and self._stop_servers:
+                    await self._hubs.stop_servers(hub, username)
+            except UpstreamFault as fault:
+                log.warning("hub_session_open", extra={"session": session.handle, "fault": str(fault)})
+                done = False
+        return done

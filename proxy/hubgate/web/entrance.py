@@ -36,11 +36,17 @@ class Arrival:
     provider_sid: str
     id_token: str = field(repr=False)
     refresh_token: str = field(repr=False)
+    renew_at: float = 0.0
 
     def as_record(self) -> dict[str, Any]:
         """As JSON for the store; `from_record` reads it."""
         texts = {name: getattr(self, name) for name in ("next", "provider_sid", "id_token", "refresh_token")}
-        return {**texts, "identity": self.identity.as_record(), "proof": self.proof.as_record()}
+        return {
+            **texts,
+            "renew_at": self.renew_at,
+            "identity": self.identity.as_record(),
+            "proof": self.proof.as_record(),
+        }
 
     @classmethod
     def from_record(cls, record: Mapping[str, Any]) -> Arrival:
@@ -90,6 +96,7 @@ class Entrance:
             provider_sid=arrival.provider_sid,
             id_token=arrival.id_token,
             refresh_token=arrival.refresh_token,
+            renew_at=arrival.renew_at,
             address=visit.address,
             user_agent=request.headers.get("User-Agent", ""),
             renews=renews,

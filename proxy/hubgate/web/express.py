@@ -75,7 +75,7 @@ class Express:
         browser.ride = browser.client = ride = _Ride(
             browser, browser.transport, data, head, path, live, clearance, self.outbox, self._access
         )
-        live.open.add(ride)
+        live.open[ride] = route.pool.name
         ride.start()
         return True
 
@@ -118,13 +118,13 @@ class _Ride(Dispatch):
 
     def answered(self, status: int, sent: int, *, keep_alive: bool) -> None:
         """Note it, and free the browser's connection."""
-        self._live.open.discard(self)
+        self._live.open.pop(self, None)
         self._note(status, sent)
         self._browser.rested(keep_alive=keep_alive)
 
     def failed(self, fault: HubgateFault) -> None:
         """Nobody is left to be told, or the long way tells."""
-        self._live.open.discard(self)
+        self._live.open.pop(self, None)
         if self._browser.lost and not isinstance(fault, Aborted):
             fault = ClientAborted("client_gone")
         if isinstance(fault, Aborted):

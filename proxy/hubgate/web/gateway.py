@@ -112,7 +112,7 @@ class Gateway:
             response = self._told(visit, request, HubgateFault("internal"))
         finally:
             if visit.live is not None:
-                visit.live.open.discard(client)
+                visit.live.open.pop(client, None)
         return response
 
     # -- who is it?
@@ -175,7 +175,7 @@ class Gateway:
             self._account(visit, request, _answer(live))
             return live
         signs = is_sign(visit.kind, request.method, route.zone, visit.path[len(pool.path) :])
-        live.open.add(client)  # until `__call__` has its answer: should the session end meanwhile, so does this
+        live.open[client] = pool.name  # until `__call__` has its answer: should the session end meanwhile, so does this
         if framing.upgrade:
             await self.turnstile.passed()
         attempts_left = 2 * len(pool.upstreams)
@@ -293,7 +293,7 @@ class Gateway:
             return
         if is_spoken_on(visit.path[len(route.pool.path) :]):
             tunnel.overhear(self._ear(live))
-        live.open.add(tunnel)
+        live.open[tunnel] = visit.pool
         self.metrics.tunnel_opened(visit.pool)
         tunnel.add_done_callback(partial(self._closed, visit.pool, live))
 
@@ -309,7 +309,7 @@ class Gateway:
         return hear
 
     def _closed(self, pool: str, live: LiveSession, tunnel: Tunnel) -> None:
-        live.open.discard(tunnel)
+        live.open.pop(tunnel, None)
         self.metrics.tunnel_closed(pool)
 
     # -- what the person gets to know

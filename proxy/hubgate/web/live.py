@@ -15,7 +15,7 @@ import asyncio
 import logging
 import secrets
 import time
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Iterator
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field, replace
 from itertools import islice
@@ -94,7 +94,7 @@ class LiveSession:
         self.cleared: dict[tuple[str, str, bytes], Clearance] = {}
         self.page_lines: dict[str, tuple[float, bytes]] = {}
         self.cookie_lines: dict[bytes, bytes] = {}
-        self.open: set[Open] = set()
+        self.open: dict[Open, str] = {}  # with the pool that it is of
 
     def __repr__(self) -> str:
         return f"LiveSession({self.session!r}, {len(self.open)} open)"
@@ -146,6 +146,7 @@ class LiveSessions:
         outage_grace: float,
         on_size: Callable[[int], None] = lambda _: None,
         on_presence: Callable[[Iterable[float]], None] = lambda _: None,
+        admits: Callable[[str, tuple[str, ...]], bool] = lambda _pool, _groups: True,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._sessions = sessions
@@ -155,6 +156,8 @@ class LiveSessions:
         self._on_size = on_size
         self._on_presence = on_presence
         self._census_due = 0.0
+        self.on_due: Callable[[Found], None] = lambda _: None  # what to do about tokens that are due
+        self._admits = admits
         self._clock = clock
         self._by_cookie: dict[tuple[str, str], LiveSession] = {}
         self._by_key: dict[str, set[tuple[str, str]]] = {}
@@ -163,7 +166,7 @@ class LiveSessions:
         self._loading: dict[tuple[str, str], asyncio.Future[LiveSession | None]] = {}
         self._generation = 0
         self._worker = secrets.token_hex(4)
-        self._answers: set[asyncio.Task[None]] = set()
+        self._beside: set[asyncio.Task[None]] = set()
         self._note_every = min(_NOTE_EVERY, limits.shortest / 4)
         self._away = ""  # the fault of an outage of which the log knows
         self.subscribed = False
@@ -251,7 +254,7 @@ class LiveSessions:
     def _keep(self, place: tuple[str, str], found: Found, now: float) -> LiveSession:
         live = self._by_cookie.get(place)
         if live is not None and live.key == found.key:
-            _confirm(live, found, now)
+            self._take_in(live, found, now)
             return live
         if len(self._by_cookie) >= _MOST:
             # Somebody who has no socket here can be read again; only if there is nobody else, sockets end.
@@ -305,7 +308,7 @@ class LiveSessions:
         try:
             yield
         finally:
-            tasks += self._answers
+            tasks += self._beside
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
@@ -319,6 +322,9 @@ class LiveSessions:
                             self._answer(nonce, keys[0], sum(map(self.forget, keys)))
                         case ["user", key]:
                             self.rebind(key)
+                        case ["changed", key]:
+                            places = self._by_key.get(key, ())
+                            self._aside(self._confirm([(place, self._by_cookie[place]) for place in places]))
                     continue
                 # Lost or restored: messages may be missing, so everything is read again; bindings once they can be:
                 # without its binding, nobody would be served while the store is away.
@@ -339,9 +345,12 @@ class LiveSessions:
             with suppress(StoreFault):  # whoever asked doesn't wait for long, and says that it isn't all
                 await self._sessions.closed(nonce, batch, self._worker, connections)
 
-        task = asyncio.create_task(answer(), name="sessions: closed")
-        self._answers.add(task)
-        task.add_done_callback(self._answers.discard)
+        self._aside(answer())
+
+    def _aside(self, doing: Coroutine[None, None, None]) -> None:
+        task = asyncio.create_task(doing, name="sessions: beside the messages")
+        self._beside.add(task)
+        task.add_done_callback(self._beside.discard)
 
     async def _upkeep(self) -> None:
         while True:
@@ -370,6 +379,8 @@ class LiveSessions:
                 due = now - live.noted_seen >= self._note_every or leaving
                 if (unsaid and due) or live.session.hubs != live.noted_hubs:
                     unwritten.append(live)
+                if 0 < live.session.renew_at <= now and (live.open or now - live.used < _KEEP_UNUSED):
+                    self.on_due(live.found)
             await self._confirm(doubtful)
             for place, live in overdue:
                 if now - live.confirmed > self._grace and self._by_cookie.get(place) is live:
@@ -409,7 +420,7 @@ class LiveSessions:
                         unreadable = again
                         continue
                     if again is not None:
-                        _confirm(live, again, now)
+                        self._take_in(live, again, now)
                     if again is None or live.session.state(self._limits, now) is not SessionState.LIVE:
                         self._drop(place)
         except StoreFault as fault:
@@ -419,6 +430,15 @@ class LiveSessions:
                 self._unable("sessions_unconfirmed", unreadable)
             elif asked:
                 self._away = ""
+
+    def _take_in(self, live: LiveSession, found: Found, now: float) -> None:
+        """What the store says now. What is open in a pool that admits the person no longer is closed."""
+        groups = live.session.identity.groups
+        _confirm(live, found, now)
+        if live.session.identity.groups != groups:
+            for each, pool in tuple(live.open.items()):
+                if not self._admits(pool, live.session.identity.groups):
+                    each.close()
 
     async def _note(self, unwritten: Iterable[LiveSession]) -> None:
         """Tell the store, and so the other workers, when people were last seen and where they have been: what can't be

@@ -14,7 +14,7 @@ import logging
 import re
 import secrets
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -22,9 +22,10 @@ from aiohttp import web
 
 from hubgate.audit import Audit
 from hubgate.core.cookies import set_cookie
-from hubgate.core.identity import Admission, UsernamePolicy, admit, identity_from_claims
+from hubgate.core.identity import Admission, Identity, UsernamePolicy, admit, identity_from_claims
 from hubgate.core.keyring import Keyring
 from hubgate.core.oidc import LoginAttempt, callback_params, safe_next
+from hubgate.core.session import renewal_due
 from hubgate.core.site import Site
 from hubgate.core.throttle import Rate, Throttle, source_key
 from hubgate.errors import ClientFault, HubgateFault, ProviderFault
@@ -58,6 +59,12 @@ class Entry:
     usernames: UsernamePolicy
     groups_claim: str
     admission: Admission
+
+    def judge(self, claims: Mapping[str, object]) -> Identity:
+        """Who it is, if they may be here at all. Raises ClientFault."""
+        identity = identity_from_claims(claims, usernames=self.usernames, groups_claim=self.groups_claim)
+        admit(identity, claims, self.admission)
+        return identity
 
 
 class SecondStep(Protocol):
@@ -173,10 +180,7 @@ class LoginPages:
             params = callback_params(request.rel_url.raw_query_string)
             attempt = await self._attempt(visit, params.get("state", ""))
             proven = await self._provider.finish(attempt, params)
-            identity = identity_from_claims(
-                proven.claims, usernames=self._entry.usernames, groups_claim=self._entry.groups_claim
-            )
-            admit(identity, proven.claims, self._entry.admission)
+            identity = self._entry.judge(proven.claims)
             await self._usernames.claim(identity)
         except HubgateFault as fault:
             return await self._failed(visit, attempt, fault)
@@ -187,6 +191,7 @@ class LoginPages:
             provider_sid=proven.provider_sid,
             id_token=proven.tokens.id_token,
             refresh_token=proven.tokens.refresh_token,
+            renew_at=renewal_due(proven.tokens.expires_at, self._clock()) if proven.tokens.refresh_token else 0.0,
         )
         if self._second_step is not None:
             return await self._second_step.begin(arrival)

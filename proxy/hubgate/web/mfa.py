@@ -276,6 +276,7 @@ class MfaPages:
             provider_sid=session.provider_sid,
             id_token=session.id_token,
             refresh_token=session.refresh_token,
+            renew_at=session.renew_at,
         )
         response = self._pages.redirect(arrival.next)
         return await self._entrance.enter(request, visit, arrival, response, renews=session)

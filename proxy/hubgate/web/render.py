@@ -123,9 +123,9 @@ class Pages:
     `override`: a site's own directory, whose files win by name over ours (templates, `static/`, `messages/`); its
     templates can extend ours as `hubgate/<name>`. `form_origins`: origins that a form's answer may redirect to, e.g.
     the identity provider's (browsers hold the whole chain against `form-action`). `own_factor`: there is a page about
-    the second factor; `account_url`: of the provider's own page about accounts. Everything is read once, here: for a
-    change, make a new one. A site's own templates are tried out here, too. `site_in`: the site with its texts in a
-    language; None: it has them in one.
+    the second factor; `account_url`: of the provider's own page about accounts; `stop_servers`: with somebody's last
+    session. Everything is read once, here: for a change, make a new one. A site's own templates are tried out here,
+    too. `site_in`: the site with its texts in a language; None: it has them in one.
 
     Raises OperatorFault `templates_malformed`, `messages_malformed`, `messages_missing`: at the start, not in front of
     a person.
@@ -140,6 +140,7 @@ class Pages:
         form_origins: Sequence[str] = (),
         own_factor: bool = False,
         account_url: str = "",
+        stop_servers: bool = False,
         announcements: Sequence[Announcement] = (),
         site_in: Callable[[str], Site] | None = None,
         clock: Callable[[], float] = time.time,
@@ -158,6 +159,7 @@ class Pages:
                 "paths": _PATHS,
                 "own_factor": own_factor,
                 "account_url": account_url,
+                "stop_servers": stop_servers,
                 "csrf_field": CSRF_FIELD,
                 "listed": self._listed,
             },

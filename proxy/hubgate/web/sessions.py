@@ -100,6 +100,7 @@ class Sessions:
         refresh_token: str,
         address: str,
         user_agent: str,
+        renew_at: float = 0.0,
         renews: Session | None = None,
     ) -> tuple[str, Found]:
         """Begin a session. Answers the cookie's value, which exists nowhere else, and the session.
@@ -122,6 +123,7 @@ class Sessions:
             address=address,
             user_agent=user_agent[:256],
             hubs=() if renews is None else renews.hubs,
+            renew_at=renew_at,
         )
         sealed = self._records.seal(key, _record(session))
         sets = [_of(user_key(identity), int(now) // _DAY), _begun(int(now) // _HOUR)]
@@ -241,6 +243,16 @@ class Sessions:
         new = self._records.seal(found.key, _record(session))
         return Change(_at(found.key), found.sealed, new, ttl=self._ttl(session))
 
+    async def renewed(self, key: str, change: Callable[[Session], Session]) -> Session | None:
+        """Change a session, whatever else becomes of it meanwhile, and tell all workers; None: it has ended."""
+        while (found := await self.get(key)) is not None:
+            session = change(found.session)
+            new = self._records.seal(key, _record(session))
+            if await self._store.replace(_at(key), found.sealed, new, ttl=self._ttl(session)):
+                await self._store.publish(TOPIC, f"changed {key}".encode())
+                return session
+        return None
+
     async def end(self, keys: Sequence[str]) -> Closed:
         """End sessions on every worker, with all that is open in them."""
         nonce = secrets.token_hex(8)
@@ -309,6 +321,7 @@ def _record(session: Session) -> Mapping[str, JSON]:
     record["identity"] = session.identity.as_record()
     record["proof"] = session.proof.as_record()
     record["hubs"] = session.hubs
+    record["renew_at"] = session.renew_at
     return record
 
 
@@ -317,6 +330,7 @@ def _session(record: Mapping[str, Any]) -> Session:
     return Session(
         identity=Identity.from_record(record["identity"]),
         proof=Proof.from_record(record["proof"]),
+        renew_at=record.get("renew_at", 0.0),
         hubs=tuple((hub, hub_session) for hub, hub_session in record.get("hubs", ())),
         **{name: record[name] for name in (*_TEXTS, *_TIMES)},
     )

@@ -147,7 +147,7 @@ def _qr(who: str, key: str) -> int:
     picture = qrcode.QRCode(border=2, error_correction=qrcode.constants.ERROR_CORRECT_L)
     picture.add_data(totp.provisioning_uri(key, account=who, issuer="hubgate demo"))
     picture.print_ascii(tty=sys.stdout.isatty())
-    print(f"For an authenticator app. The key, to type it: {totp.in_fours(key)}")
+    print(f"Or type the key: {totp.in_fours(key)}")
     return Exit.OK
 
 

@@ -200,5 +200,6 @@ c.SimpleLocalProcessSpawner.home_dir_template = {str(self.homes / "{username}")!
 c.Spawner.cmd = [{str(self.made.bin / "jupyterhub-singleuser")!r}]
 c.Spawner.args = {arguments!r}
 c.Spawner.default_url = "/lab"
+c.Spawner.http_timeout = c.Spawner.start_timeout = 180  # the first one of all compiles JupyterLab
 {self.extra}
 '''

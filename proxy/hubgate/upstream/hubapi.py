@@ -1,0 +1,113 @@
+"""What do we ask a hub's administration for? (JupyterHub's REST API, with a service's token.)
+
+When a session of ours ends, what the hub has made of it should end as well: the OAuth tokens behind the cookies of
+notebook servers, which JupyterHub marks with the name of its own session, and, if the site wants that, the servers.
+Only hubs whose token was configured are asked, and never on the path of a request. What a person made by themselves
+(tokens for programs) is theirs and stays.
+"""
+
+from __future__ import annotations
+
+import json
+import ssl
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Any, Self
+from urllib.parse import quote
+
+import aiohttp
+from yarl import URL
+
+from hubgate.config import Secret
+from hubgate.errors import UpstreamFault
+
+_TIMEOUT = 20.0  # seconds for one call: a hub answers when a server has stopped, which takes it ten
+
+
+@dataclass(frozen=True, slots=True)
+class HubAccess:
+    """`hub`: its name; `url`: of its proxy; `path`: its base_url; `tls`: for https, None for the usual."""
+
+    hub: str
+    url: str
+    path: str
+    token: Secret
+    tls: ssl.SSLContext | None = None
+
+
+class HubApis:
+    """The hubs that gave us a token, while entered. Methods raise UpstreamFault `hub_api_failed`."""
+
+    def __init__(self, accesses: Iterable[HubAccess]) -> None:
+        self._accesses: Mapping[str, HubAccess] = {access.hub: access for access in accesses}
+        self._session: aiohttp.ClientSession | None = None
+
+    def __repr__(self) -> str:
+        return f"HubApis({', '.join(self._accesses)})"
+
+    def __contains__(self, hub: object) -> bool:
+        return hub in self._accesses
+
+    async def __aenter__(self) -> Self:
+        self._session = aiohttp.ClientSession(
+            connector=aiohttp.TCPConnector(limit=16, force_close=True),
+            timeout=aiohttp.ClientTimeout(total=_TIMEOUT),
+            cookie_jar=aiohttp.DummyCookieJar(),
+            headers={"User-Agent": "hubgate", "Accept": "application/json"},
+        )
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        session, self._session = self._session, None
+        if session is not None:
+            await session.close()
+
+    async def end_session(self, hub: str, username: str, hub_session: str) -> None:
+        """Revoke the tokens that hang on one session of the hub's. JupyterHub's own API can't: with one token it ends
+        all of that person's at the same server. So hubgate-hub is asked; a hub without it leaves them for the last.
+        """
+        user, mark = quote(username, safe=""), quote(hub_session, safe="")
+        await self._ask(hub, "DELETE", f"hubgate/users/{user}/sessions/{mark}")
+
+    async def end_sessions(self, hub: str, username: str) -> None:
+        """Revoke all tokens that hang on any browser's session."""
+        user = f"users/{quote(username, safe='')}"
+        found = await self._ask(hub, "GET", f"{user}/tokens")
+        for token in found.get("api_tokens", ()) if isinstance(found, dict) else ():
+            if token.get("session_id"):
+                await self._ask(hub, "DELETE", f"{user}/tokens/{quote(str(token['id']), safe='')}")
+
+    async def stop_servers(self, hub: str, username: str) -> int:
+        """Have all servers of a user stopped. How many there were."""
+        user = f"users/{quote(username, safe='')}"
+        found = await self._ask(hub, "GET", user)
+        servers = found.get("servers") or {} if isinstance(found, dict) else {}
+        for name in servers:
+            await self._ask(hub, "DELETE", f"{user}/servers/{quote(name, safe='')}" if name else f"{user}/server")
+        return len(servers)
+
+    async def _ask(self, hub: str, method: str, path: str) -> Any:
+        """What the hub answers, None for nothing. Who or what isn't there any more is as good as ended."""
+        if self._session is None:
+            raise RuntimeError("the hubs' APIs are used outside of their `async with`")
+        access = self._accesses[hub]
+        url = URL(f"{access.url.rstrip('/')}{access.path}hub/api/{path}", encoded=True)
+        headers = {"Authorization": f"token {access.token.reveal()}"}
+        try:
+            async with self._session.request(
+                method, url, headers=headers, allow_redirects=False, ssl=access.tls or True
+            ) as response:
+                if response.status == 404:
+                    return None
+                if response.status >= 300:
+                    raise _failed(hub, str(response.status))
+                return json.loads(await response.read() or b"null")
+        except (aiohttp.ClientError, TimeoutError, OSError, ValueError) as error:
+            raise _failed(hub, type(error).__name__) from error
+
+
+def _failed(hub: str, why: str) -> UpstreamFault:
+    return UpstreamFault("hub_api_failed", f"{hub}'s API: {why}", evidence={"upstream": hub, "why": why})

@@ -1,0 +1,183 @@
+"""Tokens of the provider are renewed before they expire: in the background, once, whoever notices.
+
+All workers see at about the same time that a session's tokens are due, and a provider that rotates refresh tokens takes
+a second use of one for theft. So whoever asks the provider holds a lease in the store, reads the session again when it
+has it, and looks whether there is still anything to do.
+
+What comes back is also the provider's word on the person: groups that have changed take effect on what is open, and who
+may not be here any more is out. A refused renewal ends the session; a provider that fails doesn't.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import asynccontextmanager, suppress
+from dataclasses import replace
+from types import TracebackType
+from typing import Protocol, Self
+
+from hubgate.audit import Audit
+from hubgate.core.identity import Identity
+from hubgate.core.session import Session, renewal_due
+from hubgate.errors import ClientFault, HubgateFault, ProviderFault, StoreFault
+from hubgate.idp.client import TokenSet
+from hubgate.store.base import Store
+from hubgate.web.endings import Endings
+from hubgate.web.sessions import Found, Sessions
+
+log = logging.getLogger(__name__)
+
+_LEASE = 10.0  # seconds that a lease lives; it is renewed while it is held
+_RENEW_LEASE = 3.0
+_AFTER_A_FAILURE = 20.0  # seconds until the provider is asked again about this session
+_AT_ONCE = 16  # questions to the provider, per process
+_WRITE_AGAIN = 0.2  # seconds: new tokens that can't be stored are tried again, since the old ones may be void
+
+
+class Provider(Protocol):
+    """What is needed of `OIDCClient`."""
+
+    async def refresh(
+        self, refresh_token: str, *, subject: str = ""
+    ) -> tuple[TokenSet, Mapping[str, object] | None]: ...
+    async def end_session(self, refresh_token: str) -> bool: ...
+
+
+class Renewals:
+    """Renews sessions' tokens, while entered. `judge`: who the claims say it is, if they may still be here at all;
+    ClientFault if not."""
+
+    def __init__(
+        self,
+        *,
+        sessions: Sessions,
+        store: Store,
+        provider: Provider,
+        endings: Endings,
+        judge: Callable[[Mapping[str, object]], Identity],
+        audit: Audit,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self._sessions = sessions
+        self._store = store
+        self._provider = provider
+        self._endings = endings
+        self._judge = judge
+        self._audit = audit
+        self._clock = clock
+        self._turns = asyncio.Semaphore(_AT_ONCE)
+        self._running: dict[str, asyncio.Task[None]] = {}
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        running = tuple(self._running.values())
+        if running:
+            # One that has asked the provider must write down what it got.
+            await asyncio.wait(running, timeout=_LEASE)
+        for task in running:
+            task.cancel()
+        await asyncio.gather(*running, return_exceptions=True)
+
+    def begin(self, found: Found) -> None:
+        """A session's tokens are due. Never waits; does nothing if this process is at it already."""
+        if found.key not in self._running:
+            task = self._running[found.key] = asyncio.create_task(self._in_turn(found.key), name="renewal of tokens")
+            task.add_done_callback(lambda _: self._running.pop(found.key, None))
+
+    async def _in_turn(self, key: str) -> None:
+        try:
+            async with self._turns, self._lease(key) as held:
+                if held:
+                    await self._renew(key)
+        except StoreFault as fault:
+            log.warning("tokens_not_renewed", extra={"fault": fault.code})
+        except Exception:
+            log.exception("tokens_not_renewed")
+
+    @asynccontextmanager
+    async def _lease(self, key: str) -> AsyncIterator[bool]:
+        """Whether nobody else is at it, nor was a moment ago in vain."""
+        place = f"renewing:{key}"
+        if not await self._store.add(place, b"", ttl=_LEASE):
+            yield False
+            return
+
+        async def keep() -> None:
+            while True:
+                await asyncio.sleep(_RENEW_LEASE)
+                with suppress(StoreFault):
+                    await self._store.touch(place, ttl=_LEASE)
+
+        keeping = asyncio.create_task(keep(), name="lease of a renewal")
+        try:
+            yield True
+        except ProviderFault as fault:
+            log.warning("tokens_not_renewed", extra={"fault": str(fault)})
+            await self._store.touch(place, ttl=_AFTER_A_FAILURE)
+        else:
+            await self._store.delete(place)
+        finally:
+            keeping.cancel()
+
+    async def _renew(self, key: str) -> None:
+        found = await self._sessions.get(key)
+        if found is None or not 0 < found.session.renew_at <= self._clock():
+            return  # it has ended, or somebody else was faster
+        session = found.session
+        asked = self._clock()
+        try:
+            tokens, claims = await self._provider.refresh(session.refresh_token, subject=session.identity.subject)
+            # Who somebody is called was decided at the login; what they may do is decided now.
+            now_known = session.identity if claims is None else self._judge(claims)
+        except (ProviderFault, ClientFault) as fault:
+            if isinstance(fault, ProviderFault) and fault.code != "refresh_refused":
+                raise
+            await self._over(key, session, fault)
+            return
+        due = renewal_due(tokens.expires_at, asked)
+
+        def renewed(latest: Session) -> Session:
+            return replace(
+                latest,
+                identity=replace(latest.identity, groups=now_known.groups, name=now_known.name, email=now_known.email),
+                id_token=tokens.id_token or latest.id_token,
+                refresh_token=tokens.refresh_token,
+                renew_at=due,
+            )
+
+        if await self._written(key, renewed) is None:
+            # It ended meanwhile, with the token of before: this one would live on.
+            await self._provider.end_session(tokens.refresh_token)
+
+    async def _written(self, key: str, change: Callable[[Session], Session]) -> Session | None:
+        told = False
+        while True:
+            try:
+                return await self._sessions.renewed(key, change)
+            except StoreFault as fault:
+                if not told:
+                    log.warning("tokens_not_stored", extra={"fault": fault.code})
+                told = True
+                await asyncio.sleep(_WRITE_AGAIN)
+
+    async def _over(self, key: str, session: Session, fault: HubgateFault) -> None:
+        """The provider's session is over, or its user may not be here any more."""
+        latest = await self._sessions.get(key)
+        if latest is None or latest.session.refresh_token != session.refresh_token:
+            return  # the answer was about a token that is nobody's any more
+        ended = await self._endings.end([latest], provider=fault.code != "refresh_refused")
+        self._audit.event(
+            "session_end",
+            "tokens_refused",
+            user=session.identity.username,
+            session=session.handle,
+            code=fault.code,
+            connections=ended.closed.connections,
+        )

@@ -1,0 +1,246 @@
+"""Tokens are renewed once, whoever notices, and what comes of the answer."""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import AsyncExitStack
+from dataclasses import replace
+
+import pytest
+
+from hubgate.audit import Audit
+from hubgate.core.identity import Identity
+from hubgate.core.session import Session
+from hubgate.errors import ClientFault, ProviderFault, StoreFault
+from hubgate.idp.client import TokenSet
+from hubgate.store.memory import MemoryStore
+from hubgate.upstream.hubapi import HubApis
+from hubgate.web.endings import Endings
+from hubgate.web.renewals import Renewals
+from hubgate.web.sessions import Found, Sessions
+from tests.web.people import HOST, KEYRING, LIMITS, PROOF, Clock, person
+
+
+class Rotating:
+    """A provider that takes each refresh token once, and a second use for theft."""
+
+    def __init__(self, clock: Clock) -> None:
+        self.clock = clock
+        self.good = "first"
+        self.asked: list[str] = []
+        self.ended: list[str] = []
+        self.gate = asyncio.Event()
+        self.gate.set()
+        self.fault: Exception | None = None
+        self.claims: Mapping[str, object] | None = {"groups": ["atlas"]}
+
+    async def refresh(self, refresh_token: str, *, subject: str = "") -> tuple[TokenSet, Mapping[str, object] | None]:
+        assert subject == "subject-alice"
+        self.asked.append(refresh_token)
+        await self.gate.wait()
+        if self.fault is not None:
+            raise self.fault
+        if refresh_token != self.good:
+            raise ProviderFault("refresh_refused", status=401)
+        self.good = secrets.token_hex(4)
+        return TokenSet("id", "access", self.good, int(self.clock()) + 300, ""), self.claims
+
+    async def end_session(self, refresh_token: str) -> bool:
+        self.ended.append(refresh_token)
+        return True
+
+
+class Site:
+    """One store, and several workers."""
+
+    def __init__(self, clock: Clock) -> None:
+        self.clock = clock
+        self.store = MemoryStore()
+        self.provider = Rotating(clock)
+        self.lines: list[bytes] = []
+        self.sessions = Sessions(self.store, KEYRING, LIMITS, host=HOST, clock=clock)
+        self.workers: list[Renewals] = []
+
+    def judge(self, claims: Mapping[str, object]) -> Identity:
+        groups = claims["groups"]
+        assert isinstance(groups, list)
+        if "banned" in groups:
+            raise ClientFault("login_not_allowed", status=403)
+        return replace(person(), username="renamed", name="New Name", groups=tuple(groups))
+
+    async def begun(self) -> Found:
+        _, found = await self.sessions.create(
+            person(),
+            PROOF,
+            provider_sid="",
+            id_token="",
+            refresh_token="first",
+            address="",
+            user_agent="",
+            renew_at=self.clock() - 1,
+        )
+        return found
+
+    async def all_notice(self, found: Found) -> None:
+        for worker in self.workers:
+            for _ in range(50):
+                worker.begin(found)
+        async with asyncio.timeout(10):
+            while any(worker._running for worker in self.workers):
+                await asyncio.sleep(0.01)
+
+
+@pytest.fixture
+async def site(clock: Clock) -> AsyncIterator[Site]:
+    made = Site(clock)
+    async with AsyncExitStack() as stack:
+        for _ in range(2):
+            endings = await stack.enter_async_context(
+                Endings(made.sessions, forget=lambda _: 0, provider=made.provider, hubs=HubApis(()))  # type: ignore[arg-type]  # as far as it is asked
+            )
+            made.workers.append(
+                await stack.enter_async_context(
+                    Renewals(
+                        sessions=made.sessions,
+                        store=made.store,
+                        provider=made.provider,
+                        endings=endings,
+                        judge=made.judge,
+                        audit=Audit(made.lines.append),
+                        clock=clock,
+                    )
+                )
+            )
+        yield made
+    await made.store.close()
+
+
+async def test_two_workers_notice_a_hundred_times_and_one_asks_once(site: Site) -> None:
+    found = await site.begun()
+    await site.all_notice(found)
+    assert site.provider.asked == ["first"]
+    renewed = await site.sessions.get(found.key)
+    assert renewed is not None
+    assert renewed.session.refresh_token == site.provider.good
+    assert renewed.session.renew_at == int(site.clock()) + 240
+    await site.all_notice(found)
+    assert len(site.provider.asked) == 1, "who comes late looks again"
+
+
+async def test_who_gets_the_lease_late_looks_again(site: Site) -> None:
+    found = await site.begun()
+    site.provider.gate.clear()
+    first, second = site.workers
+    first.begin(found)
+    async with asyncio.timeout(5):
+        while not site.provider.asked:
+            await asyncio.sleep(0.01)
+    second.begin(found)
+    await asyncio.sleep(0.05)
+    assert not second._running, "somebody is at it: nobody waits"
+    site.provider.gate.set()
+    await site.all_notice(found)
+    assert len(site.provider.asked) == 1
+
+
+async def test_presence_that_was_noted_meanwhile_is_kept_and_the_name_as_well(site: Site) -> None:
+    found = await site.begun()
+    site.provider.gate.clear()
+    site.workers[0].begin(found)
+    async with asyncio.timeout(5):
+        while not site.provider.asked:
+            await asyncio.sleep(0.01)
+    await site.sessions.note([(found.key, replace(found.session, last_seen=site.clock() + 7).visited("htc01"))])
+    site.provider.claims = {"groups": ["cms"]}
+    site.provider.gate.set()
+    await site.all_notice(found)
+    renewed = await site.sessions.get(found.key)
+    assert renewed is not None
+    assert renewed.session.last_seen == site.clock() + 7
+    assert renewed.session.hubs == (("htc01", ""),)
+    identity = renewed.session.identity
+    assert (identity.username, identity.name, identity.groups) == ("alice", "New Name", ("cms",))
+
+
+@pytest.mark.parametrize("code", ["provider_unavailable", "provider_error", "id_token_refused"])
+async def test_a_provider_that_fails_ends_nothing_and_is_left_alone_for_a_while(site: Site, code: str) -> None:
+    found = await site.begun()
+    site.provider.fault = ProviderFault(code, status=503)
+    await site.all_notice(found)
+    await site.all_notice(found)
+    assert len(site.provider.asked) == 1
+    assert await site.sessions.get(found.key) == found
+    assert not site.lines
+
+
+REFUSALS: dict[str, Callable[[Site], None]] = {
+    "refused": lambda site: setattr(site.provider, "good", "another"),
+    "not admitted": lambda site: setattr(site.provider, "claims", {"groups": ["banned"]}),
+}
+
+
+@pytest.mark.parametrize("refusal", REFUSALS)
+async def test_a_refused_renewal_ends_the_session(site: Site, refusal: str) -> None:
+    found = await site.begun()
+    REFUSALS[refusal](site)
+    await site.all_notice(found)
+    assert await site.sessions.get(found.key) is None
+    (line,) = site.lines
+    assert b'"event": "session_end", "outcome": "tokens_refused", "user": "alice"' in line
+    assert len(site.provider.asked) == 1
+
+
+async def test_a_refusal_of_a_token_that_is_nobodys_any_more_ends_nothing(site: Site) -> None:
+    found = await site.begun()
+    site.provider.good = "another"
+    site.provider.gate.clear()
+    site.workers[0].begin(found)
+    async with asyncio.timeout(5):
+        while not site.provider.asked:
+            await asyncio.sleep(0.01)
+    await site.sessions.renewed(found.key, _renewed_elsewhere)
+    site.provider.gate.set()
+    await site.all_notice(found)
+    assert await site.sessions.get(found.key) is not None
+    assert not site.lines
+
+
+def _renewed_elsewhere(session: Session) -> Session:
+    return replace(session, refresh_token="second", renew_at=session.renew_at + 300)
+
+
+async def test_a_session_that_ended_meanwhile_leaves_no_token_behind(site: Site) -> None:
+    found = await site.begun()
+    site.provider.gate.clear()
+    site.workers[0].begin(found)
+    async with asyncio.timeout(5):
+        while not site.provider.asked:
+            await asyncio.sleep(0.01)
+    await site.sessions.end([found.key])
+    site.provider.gate.set()
+    await site.all_notice(found)
+    assert await site.sessions.get(found.key) is None
+    assert site.provider.ended == [site.provider.good]
+
+
+async def test_new_tokens_are_written_as_soon_as_the_store_takes_them(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = await site.begun()
+    replaced, failures = site.store.replace, 3
+
+    async def failing(*args: object, **options: object) -> bool:
+        nonlocal failures
+        failures -= 1
+        if failures >= 0:
+            raise StoreFault("store_unreachable")
+        return await replaced(*args, **options)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(site.store, "replace", failing)
+    await site.all_notice(found)
+    assert site.provider.asked == ["first"], "the first token is void: the new one must not be lost"
+    renewed = await site.sessions.get(found.key)
+    assert renewed is not None
+    assert renewed.session.refresh_token == site.provider.good
