@@ -76,21 +76,38 @@ async def test_bytes_pass_both_ways() -> None:
             assert await client.exactly(3) == word.upper()
 
 
-async def test_what_the_client_says_is_overheard_and_what_the_hub_says_is_not() -> None:
-    """From the first byte, which may have come with the handshake."""
-    heard = bytearray()
+async def test_what_the_client_says_is_overheard_until_enough_is_heard() -> None:
+    """And what the hub says is not."""
+    heard: list[bytes] = []
+
+    def ear(piece: bytes) -> bool:
+        heard.append(piece)
+        return len(heard) == 2
+
     async with RawUpstream(after_switch(echo)) as hub, gate(hub) as door:
+        client, _ = await opened(door)
+        (tunnel,) = door.tunnels
 
-        class Listening(list[Tunnel]):
-            def append(self, tunnel: Tunnel) -> None:
-                tunnel.overhear(heard.extend)
-                super().append(tunnel)
+        async def said(word: bytes) -> None:
+            await client.send(word)
+            assert await client.exactly(3) == word.upper()
 
-        door.tunnels = Listening()
-        client, _ = await opened(door, early=b"abcd")
-        await client.send(b"ef")
-        assert await client.exactly(6) == b"ABCDEF"
-        assert bytes(heard) == b"abcdef"
+        await said(b"abc")
+        passed_by = tunnel._client_side.data_received
+        tunnel.overhear(ear)
+        await said(b"def")
+        await said(b"ghi")
+        await said(b"jkl")
+        assert heard == [b"def", b"ghi"]
+        assert tunnel._client_side.data_received == passed_by, "without a line of Python between"
+        tunnel.overhear(ear)
+        await said(b"mno")
+        assert heard[2:] == [b"mno"]
+        ended = asyncio.Event()
+        tunnel.add_done_callback(lambda _: ended.set())
+        tunnel.close()
+        await ended.wait()
+        tunnel.overhear(ear)  # by whoever doesn't know yet
 
 
 async def test_what_came_with_either_handshake_is_not_lost() -> None:

@@ -38,6 +38,9 @@ async def site(clock: Clock, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[S
         document["pools"][1]["idle"] = "10m"
 
     monkeypatch.setattr("hubgate.web.live._TICK", 0.01)
+    # Sockets are listened to at once, and again at once: here, hours pass between two messages of a second.
+    monkeypatch.setattr("hubgate.web.ear._GREETING", 0.0)
+    monkeypatch.setattr("hubgate.web.ear._PAUSE", 0.0)
     async with stand(adapt, clock=clock) as made:
         yield made
 
@@ -138,18 +141,35 @@ async def test_an_autosave_is_taken_for_a_person(site: Stand, clock: Clock, alic
         assert live(site).session.last_seen == clock.now
 
 
-async def test_a_page_that_connects_anew_by_itself_is_nobody(site: Stand, clock: Clock, alice: Person) -> None:
+async def test_a_page_that_connects_anew_by_itself_is_nobody(
+    site: Stand, clock: Clock, alice: Person, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Something between drops its sockets now and then; JupyterLab opens them again and greets the kernel."""
     seen = live(site).session.last_seen
-    for _ in range(3):
-        clock.now += 5 * MINUTE
-        async with socket(site, alice) as wire:
-            await heard(wire, "kernel_info_request")
-            assert live(site).session.last_seen == seen
+    with monkeypatch.context() as patched:
+        patched.setattr("hubgate.web.ear._GREETING", HOUR)
+        for _ in range(3):
+            clock.now += 5 * MINUTE
+            async with socket(site, alice) as wire:
+                await heard(wire, "kernel_info_request")
+                assert live(site).session.last_seen == seen
     async with socket(site, alice) as wire:
         clock.now += 6
         await heard(wire)
     assert live(site).session.last_seen == clock.now
+
+
+async def test_whoever_was_heard_is_not_listened_to_for_a_while(
+    site: Stand, clock: Clock, alice: Person, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("hubgate.web.ear._PAUSE", HOUR)
+    async with socket(site, alice) as wire:
+        clock.now += MINUTE
+        await heard(wire)
+        first = clock.now
+        clock.now += MINUTE
+        await heard(wire)
+        assert live(site).session.last_seen == first
 
 
 async def test_a_socket_of_another_kind_is_nobody(site: Stand, clock: Clock, alice: Person) -> None:

@@ -47,42 +47,18 @@ def is_spoken_on(below: str) -> bool:
     return _SPOKEN_ON.fullmatch(below) is not None
 
 
-class Frames:
-    """What one end of a WebSocket says, by the heads of its frames (RFC 6455, 5.2); payloads are skipped unread.
+def says_something(piece: bytes) -> bool:
+    """Whether what a WebSocket's client sent, in one piece as it arrived, is more than signs of life.
 
-    Takes any bytes: whether they are well-formed is the other end's business.
+    Those are control frames and empty messages (RFC 6455, 5.2 and 5.5): a few bytes that are sent at once, and arrive
+    at once. Anything else is, or belongs to, something that was said: wherever the piece begins and ends, so that one
+    can begin to listen at any time and needs to remember nothing. The price: a pong that is torn on its way counts.
+    Payloads are not read; whether frames are well-formed is the other end's business.
     """
-
-    __slots__ = ("_head", "_skip")
-
-    def __init__(self) -> None:
-        self._head = b""  # the beginning of a head that was cut off
-        self._skip = 0  # bytes until the next frame begins
-
-    def say_something(self, data: bytes) -> bool:
-        """Whether a data frame that isn't empty begins in what is read next."""
-        at, size = self._skip, len(data)
-        if at >= size:  # pieces of something long
-            self._skip = at - size
-            return False
-        if self._head:
-            data = self._head + data
-            size = len(data)
-            self._head = b""
-        said = False
-        while at < size:
-            end = at + 2
-            if end > size:
-                break
-            length = data[at + 1] & 0x7F
-            if length > 125:
-                end += 2 if length == 126 else 8
-                if end > size:
-                    break
-                length = int.from_bytes(data[at + 2 : end])
-            if length and not data[at] & 0x08:  # the bit that tells control frames
-                said = True
-            at = end + length + (4 if data[at + 1] & 0x80 else 0)
-        self._skip = max(at - size, 0)
-        self._head = data[at:]
-        return said
+    at, size = 0, len(piece)
+    while at + 1 < size:
+        length = piece[at + 1]
+        if length & 0x7F and not piece[at] & 0x08:  # the bit that tells control frames
+            return True
+        at += 2 + (length & 0x7F) + (4 if length & 0x80 else 0)  # with a mask
+    return at != size

@@ -75,16 +75,23 @@ class Tunnel:
         """Whether both sides are gone."""
         return self._client_side.lost and self._hub_side.lost
 
-    def overhear(self, ear: Callable[[bytes], object]) -> None:
-        """Let `ear` know what the client says, too, piece by piece. Before `start`, so that it misses nothing."""
+    def overhear(self, ear: Callable[[bytes], bool]) -> None:
+        """Let `ear` know from now on what the client says, too, piece by piece, until it says that it has heard enough.
+        Only so long does it cost anything."""
+        if self._client_side.lost:
+            return
         write = self._hub.write
 
         def both(data: bytes) -> None:
             write(data)
-            ear(data)
+            if ear(data):
+                self._deliver(write)
 
-        self._client_side.data_received = both  # type: ignore[method-assign]  # as above
-        self._client.set_protocol(self._client_side)  # a transport may have kept the method
+        self._deliver(both)
+
+    def _deliver(self, take: Callable[[bytes], None]) -> None:
+        self._client_side.data_received = take  # type: ignore[assignment,method-assign]  # as above
+        self._client.set_protocol(self._client_side)  # a transport may have kept the other one
 
     def start(self, head: bytes, *, up: bytes, down: bytes) -> None:
         """Send the answer's head to the client, and what came with either handshake to whom it is for. Nothing, if it
@@ -93,7 +100,7 @@ class Tunnel:
             return
         self._client.write(head + down)
         if up:
-            self._client_side.data_received(up)
+            self._hub.write(up)
 
     def close(self) -> None:
         """End it by force: both TCP connections are aborted, nothing more is delivered. Idempotent."""

@@ -24,7 +24,7 @@ from hubgate.core.balancer import Unavailable
 from hubgate.core.cookies import HubCookieTags, RequestCookies, hub_session, parse_cookies, set_cookie
 from hubgate.core.headers import HeaderRules, client_address, forwarded_lines
 from hubgate.core.health import Observation
-from hubgate.core.presence import Frames, is_sign, is_spoken_on
+from hubgate.core.presence import is_sign, is_spoken_on
 from hubgate.core.routing import NoRoute, PoolRoute, PortalRoute, Router, Zone, parse_target
 from hubgate.core.session import Limits
 from hubgate.core.site import Pool, Site
@@ -36,6 +36,7 @@ from hubgate.upstream.tunnel import Tunnel
 from hubgate.web.affinity import Bindings
 from hubgate.web.clearance import Clearance
 from hubgate.web.disclosure import Disclosure
+from hubgate.web.ear import Ear
 from hubgate.web.live import Bound, LiveSession, LiveSessions
 from hubgate.web.portal import SESSIONLESS
 from hubgate.web.render import SESSION_PATH, UNATTENDED, Pages, login_url
@@ -49,7 +50,6 @@ OwnPages = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 _BETWEEN_HANDSHAKES = 0.002  # seconds: some three times what one takes; with 1 ms, others waited ten times as long
 _HANDSHAKES_AT_ONCE = 32
-_GREETING = 5.0  # seconds in which a page says by itself, on a socket that it opened anew, what it has to say
 _ANNOUNCED = frozenset({"hub_down", "no_hub_available"})  # once, when the hub's condition changed: not for each request
 
 
@@ -292,21 +292,10 @@ class Gateway:
             tunnel.close()  # the session ended while the hub was answering
             return
         if is_spoken_on(visit.path[len(route.pool.path) :]):
-            tunnel.overhear(self._ear(live))
+            Ear(tunnel, live, self.clock)
         live.open[tunnel] = visit.pool
         self.metrics.tunnel_opened(visit.pool)
         tunnel.add_done_callback(partial(self._closed, visit.pool, live))
-
-    def _ear(self, live: LiveSession) -> Callable[[bytes], None]:
-        """What hears a person on a socket."""
-        something_said, clock = Frames().say_something, self.clock
-        greeted = clock() + _GREETING
-
-        def hear(data: bytes) -> None:
-            if something_said(data) and (now := clock()) >= greeted:
-                live.person_seen(now)
-
-        return hear
 
     def _closed(self, pool: str, live: LiveSession, tunnel: Tunnel) -> None:
         live.open.pop(tunnel, None)
