@@ -124,6 +124,19 @@ async def test_an_outage_is_bridged_for_the_grace_time_and_then_fails_closed(liv
     assert await live.find(cookie, HOST) is one
 
 
+async def test_where_somebody_has_just_been_is_known_before_the_store_hears_of_it(live, sessions):
+    """On whichever host: else the end of the session would leave open what hangs on it there."""
+    cookie, found = await begin(sessions)
+    alias = await sessions.alias(found.key, found.session, "htc.example.org")
+    (await live.find(cookie, HOST)).visited("hpc01")
+    (await live.find(alias, "htc.example.org")).visited("htc01", "mark")
+    stored = await sessions.get(found.key)
+    assert stored.session.hubs == ()
+    assert dict(live.latest(stored).session.hubs) == {"hpc01": "", "htc01": "mark"}
+    nobodys = replace(stored, key="0" * 64)
+    assert live.latest(nobodys) is nobodys
+
+
 async def test_forgetting_closes_every_socket_of_the_session_and_no_other(live, sessions):
     cookie, found = await begin(sessions)
     other, _ = await begin(sessions, "bob")
@@ -249,6 +262,32 @@ async def test_presence_reaches_the_store_so_that_other_workers_know(live, sessi
     async with live.kept(), asyncio.timeout(5):
         while (await sessions.get(found.key)).session.last_seen != clock.now:
             await asyncio.sleep(0.01)
+
+
+async def test_whoever_comes_back_while_their_entry_is_let_go_of_keeps_it(live, sessions, clock, monkeypatch):
+    """Else what they do next would be forgotten with it."""
+    monkeypatch.setattr("hubgate.web.live._TICK", 0.01)
+    cookie, _ = await begin(sessions)
+    one = await live.find(cookie, HOST)
+    clock.now += 1
+    one.person_seen(clock.now)
+    clock.now += 200
+    letting_go, back, rounds = asyncio.Event(), asyncio.Event(), []
+
+    async def note(_):
+        letting_go.set()
+        await back.wait()
+
+    monkeypatch.setattr(sessions, "note", note)
+    monkeypatch.setattr(live, "_on_size", rounds.append)
+    async with live.kept(), asyncio.timeout(5):
+        await letting_go.wait()
+        clock.now += 121  # a slow store: the entry may not be believed any more, and is read again
+        assert await live.find(cookie, HOST) is one
+        back.set()
+        while len(rounds) < 2:
+            await asyncio.sleep(0.01)
+    assert live.cached(cookie, HOST, clock.now) is one
 
 
 async def test_a_session_that_goes_idle_has_its_sockets_closed_and_one_used_elsewhere_does_not(

@@ -255,6 +255,7 @@ class LiveSessions:
         live = self._by_cookie.get(place)
         if live is not None and live.key == found.key:
             self._take_in(live, found, now)
+            live.used = now
             return live
         if len(self._by_cookie) >= _MOST:
             # Somebody who has no socket here can be read again; only if there is nobody else, sockets end.
@@ -264,6 +265,12 @@ class LiveSessions:
         self._by_key.setdefault(found.key, set()).add(place)
         self._by_user.setdefault(live.user_key, set()).add(place)
         return live
+
+    def latest(self, found: Found) -> Found:
+        """A session with what is known here beyond the store, which hears within a second where its person has been."""
+        for place in self._by_key.get(found.key, ()):
+            found = replace(found, session=merged(found.session, self._by_cookie[place].session))
+        return found
 
     def forget(self, key: str) -> int:
         """A session has ended: drop it and close everything that hangs on it. How many connections that were."""
