@@ -131,12 +131,12 @@ async def test_alone_computing_and_in_use(lab: Lab) -> None:
     try:
         alone = await lab()
         left_alone = await alone.run("'left alone'")
+        alone.polls.clear()
         computing = await lab()
         code = (
             "import pathlib, time\nfor n in range(70):\n    time.sleep(1)\npathlib.Path('computed').write_text('yes')"
         )
         left_computing = await computing.run(code)
-        alone.polls.clear()
 
         assert await alone.ended() >= left_alone + IDLE - 1.5, "kept to a second, which is what presence is kept to"
         assert [answer for answer in alone.polls if answer.status == 200], "it polled meanwhile"
