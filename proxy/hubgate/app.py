@@ -42,6 +42,7 @@ from hubgate.upstream.hubapi import HubAccess, HubApis
 from hubgate.upstream.outbox import Outbox
 from hubgate.upstream.prober import Prober
 from hubgate.upstream.registry import Registry, UpstreamState
+from hubgate.upstream.whose import TokenOwners
 from hubgate.web.account import AccountPages
 from hubgate.web.affinity import Bindings
 from hubgate.web.backchannel import BackchannelLogout
@@ -55,10 +56,13 @@ from hubgate.web.live import LiveSessions
 from hubgate.web.login import Entry, LoginPages
 from hubgate.web.logout import LogoutPages
 from hubgate.web.portal import PortalPages, own_pages
+from hubgate.web.programs import Programs
 from hubgate.web.render import Pages
 from hubgate.web.renewals import Renewals
 from hubgate.web.sessions import Sessions
+from hubgate.web.standings import Standings
 from hubgate.web.stepup import Freshness
+from hubgate.web.usernames import Usernames
 from hubgate.web.visit import AccessLine
 
 if TYPE_CHECKING:
@@ -97,6 +101,8 @@ class Served:
     def close_tunnels(self) -> None:
         """The end of a graceful stop: sockets and streams have no natural end."""
         self.live.close_open()
+        if self.front.programs is not None:
+            self.front.programs.close_open()
 
 
 @asynccontextmanager
@@ -159,6 +165,23 @@ async def gateway(
             move_after=config.health.move_after,
             candidates=registry.candidates,
         )
+        standings = programs = None
+        if any(pool.api_tokens for pool in site.pools):
+            standings = Standings(store, keyring, age=config.mfa.api_tokens_for)
+            owners = TokenOwners(lambda upstream: registry.state(upstream.name).connections.tls)
+            programs = Programs(
+                ask=(await stack.enter_async_context(owners)).ask,
+                candidates=registry.candidates,
+                usernames=Usernames(store, keyring),
+                standings=standings,
+                store=store,
+                keyring=keyring,
+                audit=audit,
+                metrics=metrics,
+                grace=config.store.outage_grace,
+                enabled=admin.is_enabled if admin else None,
+            )
+            await stack.enter_async_context(programs.kept())
         signer = Signer(keyring.signing_seeds(), site.public_url)
         pages = Pages(
             site,
@@ -182,10 +205,20 @@ async def gateway(
         )
         entry = Entry(config.usernames(), config.oidc.groups_claim, config.admission())
         renewals = await stack.enter_async_context(
-            Renewals(sessions=sessions, store=store, provider=provider, endings=endings, judge=entry.judge, audit=audit)
+            Renewals(
+                sessions=sessions,
+                store=store,
+                provider=provider,
+                endings=endings,
+                judge=entry.judge,
+                audit=audit,
+                standings=standings,
+            )
         )
         live.on_due = renewals.begin
-        entrance = Entrance(site, sessions=sessions, live=live, endings=endings, audit=audit, metrics=metrics)
+        entrance = Entrance(
+            site, sessions=sessions, live=live, endings=endings, standings=standings, audit=audit, metrics=metrics
+        )
         freshness = Freshness(config.mfa.acr)
         mfa = None
         if config.mfa.mode == "gateway":
@@ -239,6 +272,7 @@ async def gateway(
                 sessions=sessions,
                 live=live,
                 endings=endings,
+                standings=standings,
                 store=store,
                 headers=pages.base_headers,
                 audit=audit,
@@ -251,6 +285,7 @@ async def gateway(
                 sessions=sessions,
                 endings=endings,
                 factor=mfa.state if mfa else None,
+                standings=standings,
                 pages=pages,
                 audit=audit,
             ),
@@ -277,6 +312,7 @@ async def gateway(
             audit=audit,
             metrics=metrics,
             access=access_log,
+            programs=programs,
         )
         advice = asyncio.create_task(_advise(store, admin, config.mfa), name="advice at start")
         stack.callback(advice.cancel)

@@ -22,6 +22,7 @@ from hubgate.ops.people import audit_log, opened_store, operator
 from hubgate.web.account import seat
 from hubgate.web.endings import Ended, Endings
 from hubgate.web.sessions import Closed, Found, Sessions
+from hubgate.web.standings import Standings
 from hubgate.web.usernames import Usernames
 
 _PATIENCE = 30.0  # seconds for the provider and the hubs, which an administrator would rather wait for
@@ -42,6 +43,7 @@ class Directory:
     config: Config
     sessions: Sessions
     usernames: Usernames
+    standings: Standings
 
     async def chosen(self, choice: Choice) -> list[Found]:
         """The sessions that are meant, the oldest first. Raises StoreFault."""
@@ -61,7 +63,8 @@ async def directory(config: Config) -> AsyncIterator[Directory]:
     keyring = Keyring(config.keys)
     async with opened_store(config) as store:
         sessions = Sessions(store, keyring, config.session.limits, host=config.site().host)
-        yield Directory(config, sessions, Usernames(store, keyring))
+        standings = Standings(store, keyring, age=config.mfa.api_tokens_for)
+        yield Directory(config, sessions, Usernames(store, keyring), standings)
 
 
 async def listed(config: Config, choice: Choice) -> list[dict[str, Any]]:
@@ -109,7 +112,8 @@ def table(rows: Sequence[Mapping[str, Any]]) -> Iterator[str]:
 
 
 async def ended(config: Config, choice: Choice) -> Ended:
-    """End sessions, with all that hangs on them; of a user, at Keycloak also those that hubgate knows nothing of.
+    """End sessions, with all that hangs on them; of a user, their programs, too, and at Keycloak also the sessions that
+    hubgate knows nothing of.
 
     Raises StoreFault: nothing can be said about what goes on.
     """
@@ -117,6 +121,9 @@ async def ended(config: Config, choice: Choice) -> Ended:
         opened = await stack.enter_async_context(directory(config))
         audit = stack.enter_context(audit_log(config))
         found = await opened.chosen(choice)
+        owner = None if choice.user is None else await opened.usernames.owner(choice.user)
+        if owner is not None and await opened.standings.end(owner):
+            audit.event("api_token", "owner_ended", user=choice.user, by=operator())
         if not found:
             return Ended(Closed(0), provider=True)
         provider = await stack.enter_async_context(OIDCClient(config.oidc, config.mfa))

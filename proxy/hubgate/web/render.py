@@ -37,7 +37,7 @@ from hubgate.web.templates import Templates, template_folders
 from hubgate.web.words import load_words
 
 if TYPE_CHECKING:  # most sites leave the second factor to the provider
-    from hubgate.web.account import Seat, Told
+    from hubgate.web.account import Helpers, Seat, Told
     from hubgate.web.mfa_views import FactorState, View
 
 LOGIN_PATH = OWN_PREFIX + "login"
@@ -351,9 +351,11 @@ class Pages:
         *,
         told: Told | None = None,
         factor: FactorState | None = None,
+        helpers: Helpers | None = None,
         request_id: str,
     ) -> web.Response:
-        """Somebody's own sessions, with what they have just ended (`told`), and their second factor if it is ours."""
+        """Somebody's own sessions, with what they have just ended (`told`), their second factor if it is ours, and
+        their programs where there may be any."""
         return self._page(
             "account.html",
             request_id=request_id,
@@ -361,6 +363,7 @@ class Pages:
             seats=seats,
             told=told,
             factor=factor,
+            helpers=helpers,
             time=self._time,
             titles=self._titles,
         )
@@ -411,7 +414,13 @@ class Pages:
         self.landing(nobody, state_of=lambda _: "down", request_id="")
         self.problem("internal", status=500, request_id="", session=nobody)
         self.confirm_logout(nobody, request_id="")
-        self.account(nobody, account.examples(nobody, self._site), told=account.Told(1, 1), request_id="")
+        self.account(
+            nobody,
+            account.examples(nobody, self._site),
+            told=account.Told(1, 1),
+            helpers=account.example_helpers(self._site),
+            request_id="",
+        )
         self.account(nobody, (), factor=mfa_views.FactorState(0.0, 1), request_id="")
         self.receipt(request_id="", pools=self._site.pools, connections=1, provider_ended=False, provider_url="/")
         self.continue_login(LOGIN_PATH, request_id="")
