@@ -21,7 +21,7 @@ from urllib.parse import unquote_to_bytes
 
 from hubgate.core.api_tokens import is_api
 from hubgate.core.freshness import Demand
-from hubgate.core.site import OWN_PREFIX, Pool, Site
+from hubgate.core.site import Pool, Site
 from hubgate.errors import ClientFault
 
 
@@ -91,7 +91,6 @@ Route = PoolRoute | PortalRoute | NoRoute
 _UNKNOWN_HOST = NoRoute("unknown_host")
 _UNKNOWN_PATH = NoRoute("unknown_path")
 _PORTAL_PAGES = frozenset({"/", "/favicon.ico", "/robots.txt"})
-_OWN_BARE = OWN_PREFIX.rstrip("/")
 
 # What a browser can send in a path without any percent sign, `;` or backslash. One greedy character class costs a
 # nanosecond a character, alternations cost twenty.
