@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from hubgate.app import hub_apis
@@ -122,10 +122,11 @@ async def ended(config: Config, choice: Choice) -> Ended:
         audit = stack.enter_context(audit_log(config))
         found = await opened.chosen(choice)
         owner = None if choice.user is None else await opened.usernames.owner(choice.user)
-        if owner is not None and await opened.standings.end(owner):
+        programs = owner is not None and await opened.standings.end(owner)
+        if programs:
             audit.event("api_token", "owner_ended", user=choice.user, by=operator())
         if not found:
-            return Ended(Closed(0), provider=True)
+            return Ended(Closed(0), provider=True, programs=programs)
         provider = await stack.enter_async_context(OIDCClient(config.oidc, config.mfa))
         endings = await stack.enter_async_context(
             Endings(
@@ -144,7 +145,7 @@ async def ended(config: Config, choice: Choice) -> Ended:
         if choice.user is not None and config.keycloak is not None:
             admin = KeycloakAdmin(config.oidc, config.keycloak, config.mfa)
             done = Ended(done.closed, provider=await _ended_at_keycloak(admin, found))
-    return done
+    return replace(done, programs=programs)
 
 
 async def _ended_at_keycloak(admin: KeycloakAdmin, found: Sequence[Found]) -> bool:

@@ -57,12 +57,17 @@ class Standings:
     async def note(self, identity: Identity, proof: Proof) -> None:
         """Somebody has logged in."""
         owner, now = user_key(identity), self._clock()
-        await self._write(owner, standing_of(identity, proof, now=now, age=self._age, before=await self.of(owner)))
+        key = _key(owner)
+        standing = standing_of(identity, proof, now=now, age=self._age, before=await self.of(owner))
+        await self._store.put(key, self._sealed(key, standing), ttl=standing.until - now)
+        await self._store.publish(TOPIC, owner.encode())
 
     async def of(self, owner: str) -> Standing | None:
         """A person's (`user_key`); None: there is none, or it is over."""
         key = _key(owner)
-        sealed = await self._store.get(key)
+        return self._read(key, await self._store.get(key))
+
+    def _read(self, key: str, sealed: bytes | None) -> Standing | None:
         if sealed is None:
             return None
         try:
@@ -77,9 +82,15 @@ class Standings:
     async def learn(self, identity: Identity) -> None:
         """What the provider says of somebody now: groups, name, address."""
         owner = user_key(identity)
-        before = await self.of(owner)
-        if before is not None and before.identity != identity:
-            await self._write(owner, Standing(identity, before.proof, before.until))
+        key = _key(owner)
+        sealed = await self._store.get(key)
+        before = self._read(key, sealed)
+        if sealed is None or before is None or before.identity == identity:
+            return
+        new = self._sealed(key, Standing(identity, before.proof, before.until))
+        # Whoever ends it, or logs in, at this very moment has the last word.
+        if await self._store.replace(key, sealed, new, ttl=before.until - self._clock()):
+            await self._store.publish(TOPIC, owner.encode())
 
     async def end(self, owner: str) -> bool:
         """End a person's, on every worker; whether there was one."""
@@ -87,15 +98,13 @@ class Standings:
         await self._store.publish(TOPIC, owner.encode())
         return bool(ended)
 
-    async def _write(self, owner: str, standing: Standing) -> None:
-        key = _key(owner)
+    def _sealed(self, key: str, standing: Standing) -> bytes:
         record: dict[str, JSON] = {
             "identity": standing.identity.as_record(),
             "proof": standing.proof.as_record(),
             "until": standing.until,
         }
-        await self._store.put(key, self._sealer.seal(key, record), ttl=standing.until - self._clock())
-        await self._store.publish(TOPIC, owner.encode())
+        return self._sealer.seal(key, record)
 
     # -- which tokens
 
