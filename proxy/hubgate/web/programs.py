@@ -26,7 +26,6 @@ from functools import partial
 from hubgate.audit import Audit
 from hubgate.core.api_tokens import Standing
 from hubgate.core.balancer import RETRY_AFTER, Candidate
-from hubgate.core.health import Condition
 from hubgate.core.keyring import Keyring
 from hubgate.core.session import Session
 from hubgate.core.site import Pool, Upstream
@@ -156,11 +155,18 @@ class Programs:
     async def demand_own(self, pool: Pool, hub: str, token: str, *, username: str, address: str) -> None:
         """Return unless a token that comes beside a person's session is somebody else's to the hub.
 
-        Raises ClientFault `token_foreign`, 403, `too_many_tokens`; UpstreamFault when the hub doesn't say.
+        Whose a token is never changes, so JupyterLab, which sends one with each request, goes on when the hub is
+        restarted. Raises ClientFault `token_foreign`, 403, `too_many_tokens`; UpstreamFault `hub_down`.
         """
         mac = self._keyring.mac(_PURPOSE, token.encode())
-        upstream = next(each for each in pool.upstreams if each.name == hub)
-        owner = await self._owner(pool, upstream, mac, token, address)
+        answer = self._answers.get((hub, mac))
+        owner = None if answer is None else answer.owner
+        if owner is None:
+            upstream = next(each for each in pool.upstreams if each.name == hub)
+            try:
+                owner = await self._owner(pool, upstream, mac, token, address)
+            except UpstreamFault as fault:
+                raise self._silent(fault) from fault
         if owner is None:
             self._failures.wait(source_key(address), self._clock())
         elif not owner.person or owner.name != username:
@@ -229,25 +235,17 @@ class Programs:
     async def _found(self, key: Key, pool: Pool, token: str, address: str) -> tuple[str, Owner, float]:
         """The hub that knows the token, whose it is there, and until when that is believed."""
         known = self._programs.get(key)
-        down = {each.name for each in self._candidates(pool) if each.condition is Condition.DOWN}
-        silent = False
+        silent: UpstreamFault | None = None
         for upstream in sorted(pool.upstreams, key=lambda each: known is None or each.name != known.hub):
-            if upstream.name in down:
-                silent = True
-                continue
             try:
                 owner = await self._owner(pool, upstream, key[1], token, address, known=known is not None)
             except UpstreamFault as fault:
-                if not self._complaints.wait(upstream.name, self._clock()):
-                    log.warning("api_token_unchecked", extra={"upstream": upstream.name, "fault": str(fault)})
-                silent = True
+                silent = self._silent(fault)
                 continue
             if owner is not None and owner.person and not owner.browser:
                 return upstream.name, owner, self._answers[upstream.name, key[1]].until
-        if silent:
-            raise UpstreamFault(
-                "hub_down", "a hub doesn't say if it knows the token", status=503, retry_after=RETRY_AFTER
-            )
+        if silent is not None:
+            raise silent
         self._failures.wait(source_key(address), self._clock())
         raise ClientFault("token_unknown", "no hub of the pool knows the token", status=401)
 
@@ -258,6 +256,8 @@ class Programs:
         place = (upstream.name, mac)
         answer = self._answers.get(place)
         if answer is None or self._clock() >= answer.until:
+            if any(each.name == upstream.name and not each.serves_hub for each in self._candidates(pool)):
+                raise UpstreamFault("hub_down", "known to be down", evidence={"upstream": upstream.name})
             async with self._turns:
                 wait = self._failures.ahead(source_key(address), self._clock())
                 if wait and not known:
@@ -268,6 +268,13 @@ class Programs:
             if len(self._answers) > _MOST:
                 self._answers.popitem(last=False)
         return answer.owner
+
+    def _silent(self, fault: UpstreamFault) -> UpstreamFault:
+        """A hub doesn't say: no more is told to whoever asked, and more to the operator, but not each time."""
+        hub = fault.evidence["upstream"]
+        if fault.code != "hub_down" and not self._complaints.wait(hub, self._clock()):
+            log.warning("api_token_unchecked", extra={"upstream": hub, "fault": str(fault)})
+        return UpstreamFault("hub_down", fault.message, status=503, retry_after=RETRY_AFTER, evidence=fault.evidence)
 
     async def _standing(self, owner: Owner, pool: Pool, address: str) -> tuple[str, Standing]:
         """Who that is to us (`user_key`), and how they stand."""
