@@ -56,6 +56,7 @@ from hubgate.web.live import LiveSessions
 from hubgate.web.login import Entry, LoginPages
 from hubgate.web.logout import LogoutPages
 from hubgate.web.portal import PortalPages, own_pages
+from hubgate.web.presence import SessionPage
 from hubgate.web.programs import Programs
 from hubgate.web.render import Pages
 from hubgate.web.renewals import Renewals
@@ -107,29 +108,38 @@ class Served:
 
 @asynccontextmanager
 async def gateway(
-    config: Config, *, metrics: Metrics, audit: Audit, access_log: AccessLine | None = None
+    config: Config,
+    *,
+    metrics: Metrics,
+    audit: Audit,
+    access_log: AccessLine | None = None,
+    clock: Callable[[], float] = time.time,
 ) -> AsyncIterator[Served]:
     """Put a gateway together for this event loop, and keep it alive while entered.
+
+    `clock`: seconds since the epoch, for all that people and sessions meet; a test lets a day pass in a minute.
 
     Neither store, provider nor hubs need to be there yet: each says in its own way that it is missing.
     """
     site = config.site()
     keyring = Keyring(config.keys)
-    limits = config.session.limits
+    limits = config.session_limits()
     async with AsyncExitStack() as stack:
         store = open_store(config.store.url.reveal(), ca=str(config.store.ca) if config.store.ca else None)
         stack.push_async_callback(store.close)
         provider = await stack.enter_async_context(OIDCClient(config.oidc, config.mfa))
         admin = KeycloakAdmin(config.oidc, config.keycloak, config.mfa) if config.keycloak else None
 
-        sessions = Sessions(store, keyring, limits, host=site.host)
+        sessions = Sessions(store, keyring, limits, host=site.host, clock=clock)
         live = LiveSessions(
             sessions,
             store,
             limits,
             outage_grace=config.store.outage_grace,
             on_size=metrics.sessions_cached,
+            on_presence=metrics.people_seen,
             admits=_admits(site),
+            clock=clock,
         )
         told = _condition_logged(metrics)
 
@@ -167,7 +177,7 @@ async def gateway(
         )
         standings = programs = None
         if any(pool.api_tokens for pool in site.pools):
-            standings = Standings(store, keyring, age=config.mfa.api_tokens_for)
+            standings = Standings(store, keyring, age=config.mfa.api_tokens_for, clock=clock)
             owners = TokenOwners(lambda upstream: registry.state(upstream.name).connections.tls)
             programs = Programs(
                 ask=(await stack.enter_async_context(owners)).ask,
@@ -180,6 +190,7 @@ async def gateway(
                 metrics=metrics,
                 grace=config.store.outage_grace,
                 enabled=admin.is_enabled if admin else None,
+                clock=clock,
             )
             await stack.enter_async_context(programs.kept())
         signer = Signer(keyring.signing_seeds(), site.public_url)
@@ -193,6 +204,7 @@ async def gateway(
             stop_servers=config.session.stop_servers,
             announcements=config.told(),
             site_in=config.site,
+            clock=clock,
         )
         endings = await stack.enter_async_context(
             Endings(
@@ -213,13 +225,14 @@ async def gateway(
                 judge=entry.judge,
                 audit=audit,
                 standings=standings,
+                clock=clock,
             )
         )
         live.on_due = renewals.begin
         entrance = Entrance(
             site, sessions=sessions, live=live, endings=endings, standings=standings, audit=audit, metrics=metrics
         )
-        freshness = Freshness(config.mfa.acr)
+        freshness = Freshness(config.mfa.acr, clock=clock)
         mfa = None
         if config.mfa.mode == "gateway":
             from hubgate.web.mfa import MfaPages, Terms  # noqa: PLC0415 - most sites leave it to the provider
@@ -255,6 +268,7 @@ async def gateway(
                 pages=pages,
                 audit=audit,
                 metrics=metrics,
+                clock=clock,
             ),
             logout=LogoutPages(
                 site,
@@ -288,7 +302,10 @@ async def gateway(
                 standings=standings,
                 pages=pages,
                 audit=audit,
+                limits=limits,
+                clock=clock,
             ),
+            state=SessionPage(site, limits, pages=pages, clock=clock),
             mfa=mfa,
             pages=pages,
         )
@@ -305,14 +322,13 @@ async def gateway(
             live=live,
             bindings=bindings,
             registry=registry,
-            disclosure=Disclosure(
-                signer, header=config.identity.header, profile=config.identity.profile, clock=time.time
-            ),
+            disclosure=Disclosure(signer, header=config.identity.header, profile=config.identity.profile, clock=clock),
             pages=pages,
             audit=audit,
             metrics=metrics,
             access=access_log,
             programs=programs,
+            clock=clock,
         )
         advice = asyncio.create_task(_advise(store, admin, config.mfa), name="advice at start")
         stack.callback(advice.cancel)
@@ -325,6 +341,7 @@ async def gateway(
             trusted=front.trusted,
             access=access_log,
             outbox=Outbox(asyncio.get_running_loop()),
+            clock=clock,
         )
         yield Served(front, shortcut, own, live, registry, provider)
 
