@@ -16,8 +16,9 @@ import pytest
 from hubgate.core.identity import Identity
 from hubgate.web import programs
 from hubgate.web.sessions import user_key
+from tests.attacks.test_backchannel_logout import claims, signed, told
 from tests.kit.background import eventually
-from tests.kit.echo import Echo, Received
+from tests.kit.echo import Received
 from tests.kit.stand import Stand, stand
 
 API = "/htc/hub/api/users/alice"
@@ -81,10 +82,6 @@ async def logged_in(site: Stand, name: str = "alice") -> AsyncIterator[Any]:
 
 def got(site: Stand) -> Received:
     return site.received()[-1]
-
-
-def answering(site: Stand, told: dict[str, Any]) -> Echo:
-    return site.hubs[told["upstream"]]
 
 
 def audited(site: Stand, event: str = "api_token") -> list[dict[str, Any]]:
@@ -461,3 +458,49 @@ async def test_groups_that_change_at_the_provider(site: Stand) -> None:
         await handled._standings.learn(left)
         assert (await wire.receive(timeout=20)).type is not aiohttp.WSMsgType.TEXT
         await program.refused("group_missing", API.replace("htc", "hpc"))
+
+
+async def test_somebody_who_was_disabled_while_nobody_was_logged_in(site: Stand) -> None:
+    """No session whose tokens could be refused: so the provider is asked about whose programs are at work."""
+    handled = site.served.front.programs
+    assert handled is not None
+    disabled: set[str] = set()
+    asked: list[str] = []
+
+    async def enabled(subject: str) -> bool:
+        asked.append(subject)
+        return subject not in disabled
+
+    handled._enabled = enabled
+    key = site.hubs["htc01"].gives(token(), "alice")
+    async with (
+        logged_in(site),
+        Program(site, key) as program,
+        program.session.ws_connect(site.url + SOCKET, headers=program.headers) as wire,
+    ):
+        await wire.send_str("hello")
+        assert (await wire.receive(timeout=20)).data == "hello"
+
+        async def was_asked() -> bool:
+            return bool(asked)
+
+        await eventually(was_asked, within=20)
+        disabled.update(asked)
+        handled._asked_about.clear()  # five minutes later
+        assert (await wire.receive(timeout=20)).type is not aiohttp.WSMsgType.TEXT
+        await program.refused("token_owner_away")
+    assert "owner_disabled" in [line["outcome"] for line in audited(site)]
+
+
+async def test_the_provider_says_that_a_person_is_out(site: Stand) -> None:
+    """Back-channel logout by `sub`: not one session of theirs, but they."""
+    key = site.hubs["htc01"].gives(token(), "alice")
+    async with logged_in(site), Program(site, key) as program:
+        assert (await program.ask())[0] == 200
+        page = await told(site, signed(site, claims(site, sid=None)))
+        assert page.status == 200, page
+
+        async def is_out() -> bool:
+            return (await program.ask())[1].get("code") == "token_owner_away"
+
+        await eventually(is_out, within=20)

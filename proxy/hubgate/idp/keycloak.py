@@ -79,11 +79,13 @@ class KeycloakAdmin:
         try:
             async with self._admin() as admin:
                 user = await admin.a_get_user(_segment(subject))
+                if not isinstance(user, dict) or not isinstance(user.get("enabled"), bool):
+                    raise TypeError("that is no user")  # as `_admin` translates it
+                return bool(user["enabled"])
         except ProviderFault as fault:
             if fault.evidence.get("status") == "404":
                 return False
             raise
-        return bool(user.get("enabled", False))
 
     async def end_sessions(self, subject: str) -> None:
         """End all of somebody's Keycloak sessions, in every browser and at every client."""
