@@ -171,6 +171,7 @@ async def gateway(
         bindings = Bindings(
             store,
             keyring,
+            site.pools,
             lifetime=config.affinity.lifetime,
             move_after=config.health.move_after,
             candidates=registry.candidates,
@@ -210,6 +211,7 @@ async def gateway(
             Endings(
                 sessions,
                 live=live,
+                bindings=bindings,
                 provider=provider,
                 hubs=await stack.enter_async_context(hub_apis(config)),
                 stop_servers=config.session.stop_servers,

@@ -20,6 +20,7 @@ from hubgate.idp.client import OIDCClient
 from hubgate.idp.keycloak import KeycloakAdmin
 from hubgate.ops.people import audit_log, opened_store, operator
 from hubgate.web.account import seat
+from hubgate.web.affinity import Bindings
 from hubgate.web.endings import Ended, Endings
 from hubgate.web.sessions import Closed, Found, Sessions
 from hubgate.web.standings import Standings
@@ -43,6 +44,7 @@ class Directory:
     config: Config
     sessions: Sessions
     usernames: Usernames
+    bindings: Bindings
     standings: Standings
 
     async def chosen(self, choice: Choice) -> list[Found]:
@@ -63,8 +65,16 @@ async def directory(config: Config) -> AsyncIterator[Directory]:
     keyring = Keyring(config.keys)
     async with opened_store(config) as store:
         sessions = Sessions(store, keyring, config.session_limits(), host=config.site().host)
+        bindings = Bindings(
+            store,
+            keyring,
+            config.site().pools,
+            lifetime=config.affinity.lifetime,
+            move_after=config.health.move_after,
+            candidates=lambda _: (),  # nobody is placed from here
+        )
         standings = Standings(store, keyring, age=config.mfa.api_tokens_for)
-        yield Directory(config, sessions, Usernames(store, keyring), standings)
+        yield Directory(config, sessions, Usernames(store, keyring), bindings, standings)
 
 
 async def listed(config: Config, choice: Choice) -> list[dict[str, Any]]:
@@ -132,6 +142,7 @@ async def ended(config: Config, choice: Choice) -> Ended:
             Endings(
                 opened.sessions,
                 live=None,
+                bindings=opened.bindings,
                 provider=provider,
                 hubs=await stack.enter_async_context(hub_apis(config)),
                 stop_servers=config.session.stop_servers,
