@@ -133,6 +133,13 @@ class Metrics:
         """A hub came up or went down, as this process sees it."""
         self._up.labels(self._pool(pool), self._upstream(upstream)).set(1 if up else 0)
 
+    def withdraw_upstreams(self) -> None:
+        """Other processes look after the hubs from now on: what this one sees of them, which may have been taken out
+        of the configuration, counts no longer."""
+        directory = os.environ.get(DIRECTORY_VARIABLE)
+        if directory is not None:
+            Path(directory, f"gauge_livemin_{os.getpid()}.db").unlink(missing_ok=True)
+
     def store_fault(self) -> None:
         """The session store did not answer."""
         self._store_faults.inc()

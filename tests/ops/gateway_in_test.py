@@ -1,8 +1,10 @@
 """A process that serves a tiny gateway with the real server: `python gateway_in_test.py CONFIG`.
 
 `/slow` begins its answer at once and ends it after the request's body. `/crash`: this process dies. `/note` writes an
-audit line. Everything else is answered by the page `/`, which names the process. HUBGATE_TEST_MISSING: what `/readyz`
-says; HUBGATE_TEST_FAILS: the gateway can't be put together (`operator`: because of the site, `bug`: because of us).
+audit line. `/title` is the portal's. Everything else is answered by the page `/`, which names the process.
+HUBGATE_TEST_MISSING: what `/readyz` says; HUBGATE_TEST_FAILS: the gateway can't be put together (`operator`: because of
+the site, `bug`: because of us). With the portal's title `fails operator` or `fails bug` the same; with `lacks store`
+and `lacks oidc` this is missing.
 """
 
 from __future__ import annotations
@@ -31,13 +33,18 @@ log = logging.getLogger("gateway_in_test")
 class Served:
     shortcut = None
 
-    def __init__(self, metrics: Metrics, audit: Audit, access_log: Any) -> None:
+    def __init__(self, config: Config, metrics: Metrics, audit: Audit, access_log: Any) -> None:
+        self.title = config.portal.title
         self.metrics, self.audit, self.access_log = metrics, audit, access_log
         self.pages = web.Application()
         self.pages.router.add_get("/", self.page)
+        self.pages.router.add_get("/title", self.say_title)
 
     async def page(self, _: web.Request) -> web.Response:
         return web.Response(text=f"{os.getpid()}")
+
+    async def say_title(self, _: web.Request) -> web.Response:
+        return web.Response(text=self.title)
 
     async def front(
         self, request: web.Request, own: Callable[[web.Request], Awaitable[web.StreamResponse]]
@@ -71,7 +78,12 @@ class Served:
 
     def ready(self) -> dict[str, str]:
         missing = os.environ.get("HUBGATE_TEST_MISSING")
+        if self.title.startswith("lacks "):
+            return {self.title.removeprefix("lacks "): "is away"}
         return {"store": missing} if missing else {}
+
+    def count_tunnels(self) -> int:
+        return 0
 
     def close_tunnels(self) -> None:
         log.info("tunnels_closed")
@@ -79,15 +91,15 @@ class Served:
 
 @asynccontextmanager
 async def gateway(config: Config, *, metrics: Metrics, audit: Audit, access_log: Any) -> AsyncIterator[Served]:
-    match os.environ.get("HUBGATE_TEST_FAILS"):
+    match os.environ.get("HUBGATE_TEST_FAILS", config.portal.title.removeprefix("fails ")):
         case "operator":
             raise OperatorFault("store_unusable", "the store is of another kind")
         case "bug":
             raise ZeroDivisionError("a fault of ours")
     assert config.pools
-    yield Served(metrics, audit, access_log)
+    yield Served(config, metrics, audit, access_log)
     log.info("taken_apart")
 
 
 if __name__ == "__main__":
-    sys.exit(serve(load(sys.argv[1]), factory=gateway))
+    sys.exit(serve(lambda: load(sys.argv[1]), factory=gateway))

@@ -302,7 +302,7 @@ async def soaked(
         for hub in hubs.values():
             hub.netloc = f"127.0.0.1:{port}".encode()
         watch = Watch(
-            gateway.pid, port=port, hub_ports=frozenset(hub.port for hub in hubs.values()), ops_url=gateway.ops_url
+            gateway.worker, port=port, hub_ports=frozenset(hub.port for hub in hubs.values()), ops_url=gateway.ops_url
         )
 
         async def up() -> bool:
