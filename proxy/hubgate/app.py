@@ -239,7 +239,13 @@ async def gateway(
                 audit=audit,
             ),
             backchannel=BackchannelLogout(
-                provider=provider, sessions=sessions, live=live, endings=endings, store=store, audit=audit
+                provider=provider,
+                sessions=sessions,
+                live=live,
+                endings=endings,
+                store=store,
+                headers=pages.base_headers,
+                audit=audit,
             ),
             handover=HandoverPages(
                 site, sessions=sessions, freshness=freshness, store=store, keyring=keyring, pages=pages

@@ -214,19 +214,22 @@ async def test_a_refreshed_id_token_is_checked_as_well(provider: Provider, clock
         login = await log_in(client, provider)
         clock.pass_by(300)
         provider.reply, provider.claims = {"refresh_token": None, "id_token": None}, {}
-        tokens = await client.refresh("old-one", subject="subject-1")
+        tokens, claims = await client.refresh("old-one", subject="subject-1")
+        assert claims is None
         assert (tokens.refresh_token, tokens.id_token, tokens.expires_at) == ("old-one", "", int(clock.now) + 60)
         provider.reply, provider.claims = {}, {"nonce": None, "acr": None, "amr": None}
-        tokens = await client.refresh(login.tokens.refresh_token, subject="subject-1")
+        tokens, claims = await client.refresh(login.tokens.refresh_token, subject="subject-1")
         assert tokens.id_token
-        for claims in (
+        assert claims
+        assert claims["sub"] == "subject-1"
+        for wrong in (
             {"sub": "somebody-else"},
             {"aud": "account"},
             {"iss": "x"},
             {"exp": 1_800_000_000},
             {"at_hash": "x"},
         ):
-            provider.claims = claims
+            provider.claims = wrong
             with pytest.raises(ProviderFault, match="id_token_refused"):
                 await client.refresh(login.tokens.refresh_token, subject="subject-1")
 

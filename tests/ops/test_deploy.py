@@ -68,7 +68,7 @@ def at_home(config: Path, home: Path) -> Path:
     for name in ("hubgate-key", "oidc-client-secret"):
         (home / name).write_text("0123456789abcdef" * 3)
         (home / name).chmod(0o400)
-    (home / "store-url").write_text("redis://:0123456789@redis:6379/0")
+    (home / "store-url").write_text("redis://default:0123456789@redis:6379/0")
     (home / "store-url").chmod(0o400)
     pair(home, "tls")
     here = home / "config.toml"
@@ -148,7 +148,7 @@ def test_secrets_are_made_once_and_fit_each_other(tmp_path: Path) -> None:
     assert make() == made
     assert set(made) == {"hubgate-key", "store-url", "redis-password.conf"}
     password = made["redis-password.conf"].removeprefix("requirepass ").strip()
-    assert f"redis://:{password}@redis:6379/0\n" == made["store-url"]
+    assert f"redis://default:{password}@redis:6379/0\n" == made["store-url"]
     assert len(made["hubgate-key"].strip()) >= 32
     assert (tmp_path / "secrets").stat().st_mode & 0o077 == 0
 

@@ -39,7 +39,10 @@ REMEMBERED, TIMES = 32 << 20, 2.5
 """What it may grow in addition: it may remember header fields that came for the first time, up to so many bytes of them
 (core/plain.py), and as what it made of them."""
 SPARE_DESCRIPTORS = 2
-"""Connections to Redis or the provider that may have come since."""
+"""Of what begins and ends by itself, as the operator's port."""
+MOST_ELSEWHERE = 64
+"""Lines to store and provider: as many rest as were once needed at the same time, for instance when the tokens of all
+who logged in together were due together."""
 COMING_TO_REST = 20.0
 """Seconds for the gateway to let go of everything: keep-alive towards hubs ends after 4."""
 POOLS = {"htc": ("htc01", "htc02"), "hpc": ("hpc01",), "odd": ("odd01",)}
@@ -224,6 +227,8 @@ class Soak:
     def _compare(self, before: Held, after: Held) -> None:
         if after.descriptors > before.descriptors + SPARE_DESCRIPTORS:
             self.ledger.fail(f"descriptors leak: {before} -> {after}")
+        if after.elsewhere > MOST_ELSEWHERE:
+            self.ledger.fail(f"lines to store and provider leak: {before} -> {after}")
         allowance = GROWTH + TIMES * min(self.crowd.novel, REMEMBERED)
         self.say(f"grown by {(after.rss - before.rss) / 2**20:.1f} MiB, allowed {allowance / 2**20:.1f} MiB")
         if after.rss > before.rss + allowance:
@@ -302,7 +307,11 @@ async def soaked(
         for hub in hubs.values():
             hub.netloc = f"127.0.0.1:{port}".encode()
         watch = Watch(
-            gateway.worker, port=port, hub_ports=frozenset(hub.port for hub in hubs.values()), ops_url=gateway.ops_url
+            gateway.worker,
+            port=port,
+            hub_ports=frozenset(hub.port for hub in hubs.values()),
+            elsewhere=frozenset(urlsplit(url).port or 0 for url in (store_url, provider.issuer)),
+            ops_url=gateway.ops_url,
         )
 
         async def up() -> bool:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Protocol
 
@@ -28,7 +28,6 @@ from hubgate.web.live import LiveSessions
 from hubgate.web.sessions import Sessions, fingerprint, person_key
 from hubgate.web.visit import Visit, visit_of
 
-_HEADERS = {"Cache-Control": "no-store", "X-Content-Type-Options": "nosniff"}
 _LINES = Rate(burst=60, per_second=1.0)  # of the audit log, on tokens that are refused, per source
 
 
@@ -40,7 +39,7 @@ class Checks(Protocol):
 
 
 class BackchannelLogout:
-    """POST `logout_token`."""
+    """POST `logout_token`. `headers`: of our own answers."""
 
     def __init__(
         self,
@@ -50,6 +49,7 @@ class BackchannelLogout:
         live: LiveSessions,
         endings: Endings,
         store: Store,
+        headers: Mapping[str, str],
         audit: Audit,
         clock: Callable[[], float] = time.time,
     ) -> None:
@@ -58,6 +58,7 @@ class BackchannelLogout:
         self._live = live
         self._endings = endings
         self._store = store
+        self._headers = headers
         self._audit = audit
         self._clock = clock
         self._throttle = Throttle(_LINES)
@@ -70,7 +71,7 @@ class BackchannelLogout:
             await self._end(visit, token)
         except (ClientFault, ProviderFault, StoreFault) as fault:
             return self._told(visit, fault)
-        return web.Response(status=200, headers=_HEADERS)
+        return web.Response(status=200, headers=self._headers)
 
     async def _checked(self, request: web.Request) -> LogoutToken:
         try:
@@ -125,7 +126,7 @@ class BackchannelLogout:
             )
         # RFC 6749, 5.2, as Back-Channel Logout 1.0, 2.8 has it.
         document = {"error": "invalid_request" if known else "temporarily_unavailable", "code": fault.code}
-        headers = _HEADERS if known else {**_HEADERS, "Retry-After": "5"}
+        headers = self._headers if known else {**self._headers, "Retry-After": "5"}
         body = json.dumps(document).encode()
         return web.Response(status=400 if known else 503, body=body, content_type="application/json", headers=headers)
 
