@@ -45,7 +45,7 @@ class RunningGateway(Gateway):
             lambda: len(self.events("reloaded") + self.events("reload_refused")) > done + refused, timeout=60
         )
         assert len(self.events("reload_refused")) == refused, self.tail()
-        self.wait_until(lambda: len(self.events("leaving")) > left, timeout=10)
+        self.wait_until(lambda: len(self.events("leaving")) > left, timeout=60)
 
     @property
     def worker(self) -> int:

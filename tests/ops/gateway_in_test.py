@@ -1,10 +1,11 @@
 """A process that serves a tiny gateway with the real server: `python gateway_in_test.py CONFIG`.
 
-`/slow` begins its answer at once and ends it after the request's body. `/crash`: this process dies. `/note` writes an
-audit line. `/title` is the portal's. Everything else is answered by the page `/`, which names the process.
-HUBGATE_TEST_MISSING: what `/readyz` says; HUBGATE_TEST_FAILS: the gateway can't be put together (`operator`: because of
-the site, `bug`: because of us). With the portal's title `fails operator` or `fails bug` the same; with `lacks store`
-and `lacks oidc` this is missing.
+`/slow` begins its answer at once and ends it after the request's body. `/open` counts a tunnel as open. `/crash`: this
+process dies. `/note` writes an audit line. `/title` is the portal's. Everything else is answered by the page `/`, which
+names the process. HUBGATE_TEST_MISSING: what `/readyz` says; HUBGATE_TEST_FAILS: the gateway can't be put together
+(`operator`: because of the site, `bug`: because of us). With the portal's title `fails operator` or `fails bug` the
+same; with `lacks store` and `lacks oidc` this is missing. HUBGATE_TEST_LAST_CALL: seconds in which those who leave wait
+for what is on its way; HUBGATE_TEST_COMPLETE_WITHIN: seconds in which those who come must have what they need.
 """
 
 from __future__ import annotations
@@ -15,17 +16,18 @@ import signal
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from aiohttp import web
 
+from hubgate.audit import Audit
 from hubgate.config import Config, load
 from hubgate.errors import OperatorFault
+from hubgate.metrics import Metrics
+from hubgate.ops import worker
 from hubgate.ops.server import serve
-
-if TYPE_CHECKING:
-    from hubgate.audit import Audit
-    from hubgate.metrics import Metrics
+from hubgate.web import listener
+from hubgate.web.clearance import Caller
 
 log = logging.getLogger("gateway_in_test")
 
@@ -49,8 +51,6 @@ class Served:
     async def front(
         self, request: web.Request, own: Callable[[web.Request], Awaitable[web.StreamResponse]]
     ) -> web.StreamResponse:
-        from hubgate.web.clearance import Caller  # it imports the metrics, see above
-
         self.metrics.requests("htc", "htc01").note(200, 0.01)
         self.access_log(
             Caller("127.0.0.1", "h", "", "htc", ""),
@@ -70,6 +70,8 @@ class Served:
                 await request.read()
                 await response.write(b"done\n")
                 return response
+            case "/open":
+                self.metrics.tunnel_opened("htc")
             case "/crash":
                 os.kill(os.getpid(), signal.SIGKILL)
             case "/note":
@@ -102,4 +104,6 @@ async def gateway(config: Config, *, metrics: Metrics, audit: Audit, access_log:
 
 
 if __name__ == "__main__":
+    listener._LAST_CALL = float(os.environ.get("HUBGATE_TEST_LAST_CALL", listener._LAST_CALL))
+    worker._COMPLETE_WITHIN = float(os.environ.get("HUBGATE_TEST_COMPLETE_WITHIN", worker._COMPLETE_WITHIN))
     sys.exit(serve(lambda: load(sys.argv[1]), factory=gateway))

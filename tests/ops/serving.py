@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import IO, Any
 
 SCRIPT = Path(__file__).with_name("gateway_in_test.py")
-PATIENCE = 30.0
+PATIENCE = 60.0
 
 CONFIG = """
 [gateway]

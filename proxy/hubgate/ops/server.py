@@ -9,7 +9,6 @@ process makes it the only one. What workers do is in `worker`, how they follow e
 from __future__ import annotations
 
 import logging
-import os
 import resource
 import ssl
 import tempfile
@@ -21,6 +20,7 @@ from typing import TYPE_CHECKING
 
 from hubgate.config import Config, ConfigFaults
 from hubgate.errors import OperatorFault
+from hubgate.metrics import Share
 from hubgate.ops import listeners, logs, succession
 from hubgate.ops.exits import Exit
 from hubgate.ops.listeners import Doors
@@ -30,9 +30,6 @@ if TYPE_CHECKING:
     from hubgate.ops.worker import GatewayFactory
 
 log = logging.getLogger(__name__)
-
-# As in hubgate.metrics, which must not be imported before this is set.
-_METRICS_VARIABLE = "PROMETHEUS_MULTIPROC_DIR"
 
 _ENOUGH_FILES = 8192
 _MORE_FILES = {"advice": "raise LimitNOFILE: two for each connection"}
@@ -80,12 +77,7 @@ def _shared_metrics(config: Config) -> Iterator[Path | None]:
         yield None
         return
     with shared as name:
-        # Inherited by the workers, and read by prometheus_client when they import it.
-        os.environ[_METRICS_VARIABLE] = name
-        try:
-            yield Path(name)
-        finally:
-            del os.environ[_METRICS_VARIABLE]
+        yield Path(name)
 
 
 def _doors(config: Config) -> Doors:
@@ -106,9 +98,12 @@ def _tls(config: Config) -> ssl.SSLContext | None:
 class _Crews:
     """Who serves behind the same doors, one configuration after another."""
 
-    def __init__(self, doors: Doors, load: Callable[[], Config], factory: GatewayFactory | None) -> None:
+    def __init__(
+        self, doors: Doors, load: Callable[[], Config], shared: Path | None, factory: GatewayFactory | None
+    ) -> None:
         self._doors = doors
         self._load = load
+        self._shared = shared
         self._factory = factory
         self._configs: dict[Crew, Config] = {}
 
@@ -116,7 +111,9 @@ class _Crews:
         doors = replace(self._doors, tls=tls)
         crew = Crew(
             config.gateway.workers,
-            lambda tether: _work(config, doors, self._factory, tether=tether, needs=needs),
+            lambda tether: _work(
+                config, doors, self._factory, tether=tether, share=self._share(tether.number), needs=needs
+            ),
             grace=config.limits.stop_notice + config.limits.stop_grace,
         )
         self._configs[crew] = config
@@ -144,23 +141,25 @@ class _Crews:
         log.error("reload_refused", extra=refusal)
         return None
 
+    def ended(self, number: int) -> None:
+        """A worker is no more."""
+        if (share := self._share(number)) is not None:
+            share.withdraw()
+
+    def _share(self, number: int) -> Share | None:
+        return Share(self._shared, number) if self._shared is not None else None
+
 
 def _supervised(
     config: Config, doors: Doors, load: Callable[[], Config], shared: Path | None, factory: GatewayFactory | None
 ) -> int:
-    crews = _Crews(doors, load, factory)
+    crews = _Crews(doors, load, shared, factory)
 
     def stopping() -> None:
         listeners.close(doors.public)
         listeners.close(doors.ops)
 
-    def ended(pid: int) -> None:
-        if shared is not None:
-            from hubgate.metrics import forget_worker  # noqa: PLC0415 - see _METRICS_VARIABLE
-
-            forget_worker(pid, shared)
-
-    supervisor = Supervisor(crews.with_(config, doors.tls), again=crews.after, stopping=stopping, ended=ended)
+    supervisor = Supervisor(crews.with_(config, doors.tls), again=crews.after, stopping=stopping, ended=crews.ended)
     log.info("starting", extra={"workers": config.gateway.workers, "listen": listeners.spoken(doors.public)})
     return supervisor.run()
 
@@ -171,18 +170,18 @@ def _work(
     factory: GatewayFactory | None,
     *,
     tether: Tether | None = None,
+    share: Share | None = None,
     needs: frozenset[str] = frozenset(),
 ) -> int:
     """What a worker runs, or the only process. `needs`: see `succession`."""
-    # Here, not above: whatever is made at import time must be made once per worker (the prefix of request ids), and
-    # prometheus_client after _METRICS_VARIABLE.
+    # Here, not above: whatever is made at import time must be made once per worker (the prefix of request ids).
     from hubgate.ops import worker  # noqa: PLC0415
 
     orders = worker.Orders()
     if tether is not None:
         logs.configure(config.log.level)
         orders = worker.Orders(tether.leash, tether.started, tether.relieves, needs)
-    return worker.run(config, doors, orders, factory)
+    return worker.run(config, doors, orders, share=share, factory=factory)
 
 
 def _raise_file_limit() -> None:

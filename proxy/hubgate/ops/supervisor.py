@@ -9,6 +9,7 @@ what a new crew does differently, is not known here.
 
 from __future__ import annotations
 
+import itertools
 import logging
 import os
 import signal
@@ -40,11 +41,12 @@ _MOST_LEAVING = 4
 
 @dataclass(frozen=True, slots=True)
 class Tether:
-    """A worker's ends of the pipes to its parent: `leash` ends when the parent does. `relieves`: others serve, and
-    leave when this one does."""
+    """A worker's ends of the pipes to its parent: `leash` ends when the parent does. `number`: its own while it lives,
+    the least that was free. `relieves`: others serve, and leave when this one does."""
 
     leash: int
     status: int
+    number: int
     relieves: bool
 
     def started(self) -> None:
@@ -68,6 +70,7 @@ class _Child:
 
     pid: int
     crew: Crew
+    number: int
     began: float
     status: int
     serves: bool = False
@@ -77,7 +80,7 @@ class Supervisor:
     """Keeps a crew running, and replaces it when asked to.
 
     `again` is called for each SIGHUP with the present crew: the next one, or None if all is to stay (it has said why).
-    `stopping` is called once, when no worker shall be started any more; `ended` with the pid of each that has ended.
+    `stopping` is called once, when no worker shall be started any more; `ended` with the number of each that has ended.
     """
 
     def __init__(
@@ -151,13 +154,15 @@ class Supervisor:
             self._start(self._crew, relieves=False)
 
     def _start(self, crew: Crew, *, relieves: bool) -> None:
+        taken = {child.number for child in self._children.values()}
+        number = next(free for free in itertools.count() if free not in taken)
         status, theirs = os.pipe()
         os.set_blocking(status, False)
         pid = os.fork()
         if pid == 0:
-            self._be_worker(crew, Tether(self._leash_end, theirs, relieves), status)
+            self._be_worker(crew, Tether(self._leash_end, theirs, number, relieves), status)
         os.close(theirs)
-        self._children[pid] = _Child(pid, crew, time.monotonic(), status)
+        self._children[pid] = _Child(pid, crew, number, time.monotonic(), status)
 
     def _be_worker(self, crew: Crew, tether: Tether, status: int) -> None:
         """In the child: never returns."""
@@ -228,7 +233,7 @@ class Supervisor:
             if pid:
                 del self._children[pid]
                 os.close(child.status)
-                self._ended(pid)
+                self._ended(child.number)
                 if self._deadline is None:
                     self._lost(child, os.waitstatus_to_exitcode(status))
 
@@ -270,7 +275,7 @@ class Supervisor:
         for child in self._children.values():
             os.waitpid(child.pid, 0)
             os.close(child.status)
-            self._ended(child.pid)
+            self._ended(child.number)
         self._children.clear()
 
 

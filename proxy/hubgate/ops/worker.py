@@ -23,7 +23,7 @@ from aiohttp import web
 from hubgate.audit import Audit, LineFile
 from hubgate.config import Config
 from hubgate.errors import OperatorFault
-from hubgate.metrics import Metrics
+from hubgate.metrics import Metrics, Share
 from hubgate.ops import garbage, service
 from hubgate.ops.exits import Exit
 from hubgate.ops.listeners import BACKLOG, Doors, spoken
@@ -79,12 +79,14 @@ class Orders:
     needs: frozenset[str] = frozenset()
 
 
-def run(config: Config, doors: Doors, orders: Orders, factory: GatewayFactory | None = None) -> int:
-    """Serve until told to stop; an exit status. What can't be helped is in the log."""
+def run(
+    config: Config, doors: Doors, orders: Orders, *, share: Share | None = None, factory: GatewayFactory | None = None
+) -> int:
+    """Serve until told to stop; an exit status. What can't be helped is in the log. `share`: where to count."""
     try:
         require_c_parser()
         with asyncio.Runner(loop_factory=_loop_factory()) as runner:
-            return runner.run(_serve(config, doors, orders, factory or _gateway()))
+            return runner.run(_serve(config, doors, orders, share, factory or _gateway()))
     except OperatorFault as fault:
         log.critical("cannot_start", extra={"fault": fault.code, "reason": fault.message})
         return Exit.START
@@ -109,10 +111,10 @@ def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
     return factory
 
 
-async def _serve(config: Config, doors: Doors, orders: Orders, factory: GatewayFactory) -> int:
+async def _serve(config: Config, doors: Doors, orders: Orders, share: Share | None, factory: GatewayFactory) -> int:
     asyncio.get_running_loop().set_exception_handler(_log_stray)
     end = _awaiting(orders)
-    metrics = Metrics(config.site())
+    metrics = Metrics(config.site(), share)
     state = _State()
     async with AsyncExitStack() as stack:
         stack.callback(metrics.settle)
