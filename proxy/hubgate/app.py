@@ -169,6 +169,7 @@ async def gateway(
         bindings = Bindings(
             store,
             keyring,
+            site.pools,
             lifetime=config.affinity.lifetime,
             move_after=config.health.move_after,
             candidates=registry.candidates,
@@ -190,6 +191,7 @@ async def gateway(
             Endings(
                 sessions,
                 live=live,
+                bindings=bindings,
                 provider=provider,
                 hubs=await stack.enter_async_context(hub_apis(config)),
                 stop_servers=config.session.stop_servers,
