@@ -101,7 +101,7 @@ class Served:
 
     def count_tunnels(self) -> int:
         """How many sockets and streams are open: their connections are no longer the listener's."""
-        return self.live.count_open()
+        return self.live.count_open() + (self.front.programs.count_open() if self.front.programs else 0)
 
     def close_tunnels(self) -> None:
         """The end of a graceful stop: sockets and streams have no natural end."""

@@ -321,6 +321,10 @@ class Programs:
             for each in tuple(program.live.open):
                 each.close()
 
+    def count_open(self) -> int:
+        """How many sockets of programs are open, and requests being answered."""
+        return sum(len(program.live.open) for program in self._programs.values())
+
     @asynccontextmanager
     async def kept(self) -> AsyncIterator[None]:
         """While this is entered, what changes elsewhere is heard of, and what is open is looked after."""
