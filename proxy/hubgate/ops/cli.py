@@ -79,7 +79,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"hubgate {version('hubgate')}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     for name, meaning in (
-        ("serve", "serve the site until SIGTERM or SIGINT"),
+        ("serve", "serve the site until SIGTERM or SIGINT; SIGHUP: take over the configuration anew"),
         ("check-config", "tell every fault of a configuration at once, and start nothing"),
     ):
         command = commands.add_parser(name, help=meaning, description=meaning, allow_abbrev=False)
@@ -111,11 +111,10 @@ def _load(path: str) -> Config:
 
 
 def _serve(path: str) -> int:
-    config = _load(path)
     garbage.while_starting()
     from hubgate.ops.server import serve  # noqa: PLC0415 - the other commands answer without loading a web server
 
-    return serve(config)
+    return serve(lambda: _load(path))
 
 
 def _check(path: str) -> int:
@@ -202,7 +201,9 @@ def _session_commands(parser: argparse.ArgumentParser) -> None:
     meaning = "end sessions at once, on every gateway, with everything that is open in them"
     ending = actions.add_parser("end", help=meaning, description=meaning, allow_abbrev=False)
     chosen = ending.add_mutually_exclusive_group(required=True)
-    chosen.add_argument("--user", metavar="NAME", help="all of this user's, at Keycloak too where [keycloak] is set")
+    chosen.add_argument(
+        "--user", metavar="NAME", help="all of this user's and their programs, at Keycloak too where it is set"
+    )
     chosen.add_argument("--id", metavar="ID", help="one, by its id in `sessions list` or the audit log")
     chosen.add_argument("--all", action="store_true", help="everybody's")
     for command in (listing, ending):
@@ -219,8 +220,10 @@ def _sessions(config: Config, arguments: argparse.Namespace) -> int:
         return Exit.OK
     ended = asyncio.run(sessions.ended(config, sessions.Choice(user=arguments.user, id=arguments.id)))
     count, connections = ended.closed.sessions, ended.closed.connections
+    if ended.programs:
+        print("Ended: their programs, until they log in again.")
     if not count:
-        print("There is no such session; nothing was changed.")
+        print("There is no such session" + ("." if ended.programs else "; nothing was changed."))
         return Exit.OK
     print(f"Ended: {count} session{'s'[: count != 1]}, {connections} open connection{'s'[: connections != 1]}.")
     if not ended.closed.complete:
