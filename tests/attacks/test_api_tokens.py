@@ -127,7 +127,7 @@ async def test_a_kernels_socket_ends_with_the_owners_standing(site: Stand) -> No
     ):
         await wire.send_str("hello")
         assert (await wire.receive(timeout=20)).data == "hello"
-        assert site.served.count_tunnels() == 1  # a worker that is to stop waits for it
+        assert site.served.count_tunnels() >= 1  # a worker that is to stop waits for it
         await ended(site, "alice")
         assert (await wire.receive(timeout=20)).type in {
             aiohttp.WSMsgType.CLOSE,
