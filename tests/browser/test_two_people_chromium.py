@@ -15,7 +15,7 @@ from playwright.async_api import Browser, BrowserContext, Page, expect
 from hubgate.ops.demo.realm import DemoUser
 from tests.kit.pair import Pair
 
-pytest_plugins = ["tests.kit.scene_fixtures", "tests.kit.pair"]
+pytest_plugins = ["tests.kit.scene_fixtures", "tests.kit.pair_fixtures"]
 pytestmark = [pytest.mark.redis]
 
 PATIENCE = 120_000.0

@@ -23,7 +23,7 @@ from tests.kit.pair import Pair
 from tests.kit.person import Person
 from tests.kit.scene import Socket, Visitor
 
-pytest_plugins = ["tests.kit.scene_fixtures", "tests.kit.pair"]
+pytest_plugins = ["tests.kit.scene_fixtures", "tests.kit.pair_fixtures"]
 pytestmark = [pytest.mark.redis]
 
 PATIENCE = 60.0

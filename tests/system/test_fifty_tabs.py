@@ -18,7 +18,7 @@ from tests.kit.pair import Pair
 from tests.kit.person import Page
 from tests.kit.scene import Visitor
 
-pytest_plugins = ["tests.kit.scene_fixtures", "tests.kit.pair"]
+pytest_plugins = ["tests.kit.scene_fixtures", "tests.kit.pair_fixtures"]
 pytestmark = [pytest.mark.redis]
 
 TABS = 50
