@@ -54,6 +54,7 @@ from hubgate.web.handover import HandoverPages
 from hubgate.web.live import LiveSessions
 from hubgate.web.login import Entry, LoginPages
 from hubgate.web.logout import LogoutPages
+from hubgate.web.popup import PopupPages
 from hubgate.web.portal import PortalPages, own_pages
 from hubgate.web.render import Pages
 from hubgate.web.renewals import Renewals
@@ -254,6 +255,7 @@ async def gateway(
                 pages=pages,
                 audit=audit,
             ),
+            popup=PopupPages(site, pages=pages),
             mfa=mfa,
             pages=pages,
         )
