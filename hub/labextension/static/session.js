@@ -235,13 +235,13 @@
     if (!out) {
       return;
     }
+    // Later, or if the window is closed again: it stays to be seen how things are.
+    if (!lab.Notification.manager.has(notice)) {
+      const actions = [{ label: login, displayType: "accent", callback: openPopup }];
+      notice = lab.Notification.warning(title, { autoClose: false, actions });
+    }
     if (button?.accept) {
       openPopup();
-    } else if (!notice || !lab.Notification.manager.has(notice)) {
-      notice = lab.Notification.warning(title, {
-        autoClose: false,
-        actions: [{ label: login, displayType: "accent", callback: openPopup }],
-      });
     }
   }
 

@@ -75,8 +75,8 @@ class Templates:
         """A page in one language.
 
         `session`: whose page it is; it has a form then, Log Out. `form`: it has another one. `script`: it runs one of
-        our files, and that one opens a `frame`. `standalone`: it is seen where our files aren't served, so its style goes
-        into the page.
+        our files, which opens a `frame` maybe. `standalone`: it is seen where our files aren't served, so its style
+        goes into the page.
         """
         nonce = secrets.token_urlsafe(16) if script else ""
         inline_style = self._inline_style if standalone else ""

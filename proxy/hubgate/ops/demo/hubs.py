@@ -96,8 +96,8 @@ def _install(made: HubEnvironment) -> None:
 
 
 def _install_hubgate_hub(made: HubEnvironment, progress: Progress) -> None:
-    """Again only when its own metadata changed, or the extension of JupyterLab's, which is copied; otherwise editable, so
-    that its code is always the checkout's.
+    """Again only when its own metadata changed, or what it adds to JupyterLab, which is copied; editable, so that the
+    rest is always the checkout's.
     """
     top = cache.checkout()
     project = top / "hub" / "pyproject.toml" if top else None
