@@ -60,7 +60,7 @@ async def directory(config: Config) -> AsyncIterator[Directory]:
         raise OperatorFault("not_our_store", "store.url is memory://: only the running gateway knows its sessions")
     keyring = Keyring(config.keys)
     async with opened_store(config) as store:
-        sessions = Sessions(store, keyring, config.session.limits, host=config.site().host)
+        sessions = Sessions(store, keyring, config.session_limits(), host=config.site().host)
         yield Directory(config, sessions, Usernames(store, keyring))
 
 

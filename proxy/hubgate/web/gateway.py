@@ -24,6 +24,7 @@ from hubgate.core.balancer import Unavailable
 from hubgate.core.cookies import HubCookieTags, RequestCookies, hub_session, parse_cookies, set_cookie
 from hubgate.core.headers import HeaderRules, client_address, forwarded_lines
 from hubgate.core.health import Observation
+from hubgate.core.presence import is_sign, is_spoken_on
 from hubgate.core.routing import NoRoute, PoolRoute, PortalRoute, Router, Zone, parse_target
 from hubgate.core.session import Limits
 from hubgate.core.site import Pool, Site
@@ -35,9 +36,10 @@ from hubgate.upstream.tunnel import Tunnel
 from hubgate.web.affinity import Bindings
 from hubgate.web.clearance import Clearance
 from hubgate.web.disclosure import Disclosure
+from hubgate.web.ear import Ear
 from hubgate.web.live import Bound, LiveSession, LiveSessions
 from hubgate.web.portal import SESSIONLESS
-from hubgate.web.render import Pages, login_url
+from hubgate.web.render import SESSION_PATH, UNATTENDED, Pages, login_url
 from hubgate.web.turnstile import Turnstile
 from hubgate.web.visit import AccessLine, Visit, attach
 from hubgate.web.wire import ClientConnection, peer_address, raw_target, request_framing
@@ -49,7 +51,6 @@ OwnPages = Callable[[web.Request], Awaitable[web.StreamResponse]]
 _BETWEEN_HANDSHAKES = 0.002  # seconds: some three times what one takes; with 1 ms, others waited ten times as long
 _HANDSHAKES_AT_ONCE = 32
 _ANNOUNCED = frozenset({"hub_down", "no_hub_available"})  # once, when the hub's condition changed: not for each request
-_READS = frozenset({"GET", "HEAD", "OPTIONS"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,6 +87,9 @@ class Gateway:
                 case PortalRoute():
                     if not target.path.startswith(SESSIONLESS):
                         await self._recognise(visit, parse_cookies(_cookie_field(request), self.site.cookie))
+                    alone = visit.raw.endswith(UNATTENDED) or visit.path == SESSION_PATH
+                    if visit.live is not None and visit.kind is Kind.NAVIGATION and not alone:
+                        visit.live.person_seen(self.clock())
                     attach(request, visit)
                     response = await own(request)
                     self._account(visit, request, _answer(response))
@@ -170,8 +174,7 @@ class Gateway:
         if isinstance(live, web.Response):
             self._account(visit, request, _answer(live))
             return live
-        if visit.kind is not Kind.FETCH or request.method not in _READS:
-            live.person_seen(began)
+        signs = is_sign(visit.kind, request.method, route.zone, visit.path[len(pool.path) :])
         live.open[client] = pool.name  # until `__call__` has its answer: should the session end meanwhile, so does this
         if framing.upgrade:
             await self.turnstile.passed()
@@ -182,6 +185,8 @@ class Gateway:
             if isinstance(bound, Unavailable):
                 return self._unavailable(visit, request, live, pool, bound)
             visit.upstream = bound.affinity.upstream
+            if signs:  # only now: the page on which people wait for a hub loads itself anew
+                live.person_seen(began)
             clearance = self._cleared(visit, headers.cookie or b"", cookies, live, route, bound)
             head = b"".join((f"{request.method} {visit.raw} HTTP/1.1\r\n".encode(), *headers.lines, clearance.lines))
             try:
@@ -201,7 +206,7 @@ class Gateway:
                     ),
                     client,
                     rewrite=clearance.rewrite,
-                    on_tunnel=partial(self._opened, visit, live),
+                    on_tunnel=partial(self._opened, visit, live, route),
                 )
             except UpstreamFault as fault:
                 unreachable = fault.code == "upstream_unreachable"
@@ -281,11 +286,13 @@ class Gateway:
             kept.append(sticky)
         return kept
 
-    def _opened(self, visit: Visit, live: LiveSession, tunnel: Tunnel) -> None:
+    def _opened(self, visit: Visit, live: LiveSession, route: PoolRoute, tunnel: Tunnel) -> None:
         """A WebSocket is about to pass its first byte: it lives as long as its session does."""
         if self.live.cached(visit.session_cookie, visit.host, self.clock()) is not live:
             tunnel.close()  # the session ended while the hub was answering
             return
+        if is_spoken_on(visit.path[len(route.pool.path) :]):
+            Ear(tunnel, live, self.clock)
         live.open[tunnel] = visit.pool
         self.metrics.tunnel_opened(visit.pool)
         tunnel.add_done_callback(partial(self._closed, visit.pool, live))
