@@ -96,6 +96,10 @@ class Served:
             missing["oidc"] = "the provider's metadata could not be read: nobody can log in"
         return missing
 
+    def count_tunnels(self) -> int:
+        """How many sockets and streams are open: their connections are no longer the listener's."""
+        return self.live.count_open()
+
     def close_tunnels(self) -> None:
         """The end of a graceful stop: sockets and streams have no natural end."""
         self.live.close_open()
@@ -166,6 +170,7 @@ async def gateway(
         bindings = Bindings(
             store,
             keyring,
+            site.pools,
             lifetime=config.affinity.lifetime,
             move_after=config.health.move_after,
             candidates=registry.candidates,
@@ -187,6 +192,7 @@ async def gateway(
             Endings(
                 sessions,
                 live=live,
+                bindings=bindings,
                 provider=provider,
                 hubs=await stack.enter_async_context(hub_apis(config)),
                 stop_servers=config.session.stop_servers,

@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 import math
 import time
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from ipaddress import IPv4Network, IPv6Network
@@ -21,7 +21,14 @@ from aiohttp import web
 from hubgate.audit import Audit
 from hubgate.core.access import Challenge, Deny, Forward, Kind, StepUp, decide, kind_of, origin_allowed
 from hubgate.core.balancer import Unavailable
-from hubgate.core.cookies import HubCookieTags, RequestCookies, hub_session, parse_cookies, set_cookie
+from hubgate.core.cookies import (
+    HubCookieTags,
+    RequestCookies,
+    foreign_cookie_expiries,
+    hub_session,
+    parse_cookies,
+    set_cookie,
+)
 from hubgate.core.headers import HeaderRules, client_address, forwarded_lines
 from hubgate.core.health import Observation
 from hubgate.core.presence import is_sign, is_spoken_on
@@ -51,6 +58,7 @@ OwnPages = Callable[[web.Request], Awaitable[web.StreamResponse]]
 _BETWEEN_HANDSHAKES = 0.002  # seconds: some three times what one takes; with 1 ms, others waited ten times as long
 _HANDSHAKES_AT_ONCE = 32
 _ANNOUNCED = frozenset({"hub_down", "no_hub_available"})  # once, when the hub's condition changed: not for each request
+_NONE: frozenset[bytes] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
@@ -240,10 +248,11 @@ class Gateway:
         self, visit: Visit, field: bytes, cookies: RequestCookies, live: LiveSession, route: PoolRoute, bound: Bound
     ) -> Clearance:
         """What this request goes through with: kept, where the next one like it may go through with the same."""
-        passed = live.cookie_lines.get(field)
+        passed, foreign = live.cookie_lines.get(field), _NONE
         if passed is None:
-            passed = self.tags.incoming(cookies.rest, user_key=live.user_key)
-            self.live.remember_cookies(live, field, passed)
+            passed, foreign = self.tags.incoming(cookies.rest, user_key=live.user_key)
+            if not foreign:
+                self.live.remember_cookies(live, field, passed)
             live.visited(visit.upstream, hub_session(passed))
         identity, renew_at = self.disclosure.lines(live, route.pool, visit.upstream, route.zone)
         proto = "https" if self.site.secure else "http"
@@ -257,13 +266,20 @@ class Gateway:
                     forwarded_lines(client=visit.address, host=visit.host, proto=proto),
                 )
             ),
-            rewrite=partial(self._rewritten, live, route.zone, self._sticky(visit, route.pool, bound)),
+            rewrite=partial(
+                self._rewritten,
+                live,
+                route.zone,
+                # First, so that one which the hub sets now takes the place of another's.
+                self._expired(visit, route.pool, foreign) if foreign else [],
+                self._sticky(visit, route.pool, bound),
+            ),
             count=self.metrics.requests(route.pool.name, visit.upstream),
             until=min(renew_at, self.live.believed_until(live), _met_until(route, live)),
         )
         # Since this request was judged, it waited: only what still holds is kept for others.
         still = live.bound.get(route.pool.name) is bound and route.pool.admits(live.session.identity.groups)
-        if still and renew_at > 0:
+        if still and renew_at > 0 and not foreign:
             live.clear((route.name, visit.address, field), clearance)
         return clearance
 
@@ -277,11 +293,20 @@ class Gateway:
             + set_cookie(name, bound.cookie, secure=self.site.secure, max_age=self.bindings.cookie_max_age).encode()
         )
 
-    def _rewritten(self, live: LiveSession, zone: Zone, sticky: bytes, _status: int, lines: list[bytes]) -> list[bytes]:
+    def _expired(self, visit: Visit, pool: Pool, foreign: Iterable[bytes]) -> list[bytes]:
+        """The Set-Cookie lines that take another person's hub cookies out of this browser."""
+        values = foreign_cookie_expiries(foreign, visit.path, pool.path, secure=self.site.secure)
+        return [b"Set-Cookie: " + value.encode() for value in values]
+
+    def _rewritten(
+        self, live: LiveSession, zone: Zone, expired: list[bytes], sticky: bytes, _status: int, lines: list[bytes]
+    ) -> list[bytes]:
         """An answer's fields as the browser may get them."""
         kept = self.rules.to_client(
             lines, partial(self.tags.outgoing, user_key=live.user_key, from_hub=zone is not Zone.NOTEBOOK)
         )
+        if expired:
+            kept[:0] = expired
         if sticky:
             kept.append(sticky)
         return kept
