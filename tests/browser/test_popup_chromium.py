@@ -82,7 +82,7 @@ class Worker:
         """Type it and run it; it is done when that is printed."""
         cell = self.cell(number)
         await cell.click()
-        await expect(cell).to_be_focused()
+        await expect(cell).to_be_focused(timeout=PATIENCE)
         await self.page.keyboard.insert_text(code)
         await self.page.keyboard.press("Shift+Enter")
         output = self.page.locator(".jp-Cell").nth(number).locator(".jp-OutputArea-output")
@@ -90,7 +90,7 @@ class Worker:
 
     async def type_without_saving(self) -> None:
         await self.cell(1).click()
-        await expect(self.cell(1)).to_be_focused()
+        await expect(self.cell(1)).to_be_focused(timeout=PATIENCE)
         await self.page.keyboard.insert_text(f"note = {NOT_SAVED!r}")
         assert NOT_SAVED not in self.notebook.read_text()
 
@@ -170,7 +170,7 @@ async def test_the_page_goes_on_after_a_login_beside_it(worker: Worker, hub_cook
     async with popup.expect_event("close"):
         await logs_in(popup, worker.user)
     await eventually(worker.saved(NOT_SAVED), within=60, every=0.3, what="the save that waited")
-    await expect(worker.dialog).to_have_count(0)
+    await expect(worker.dialog).to_have_count(0, timeout=PATIENCE)
     await worker.goes_on()
     assert worker.complaints == []
 
@@ -183,13 +183,13 @@ async def test_without_the_extension_nothing_is_lost_either(worker: Worker) -> N
     # JupyterLab takes the 401 for a dead kernel, and says so.
     await expect(worker.dialog).to_contain_text("Kernel died unexpectedly", timeout=PATIENCE)
     await worker.page.keyboard.press("Enter")
-    await expect(worker.dialog).to_have_count(0)
+    await expect(worker.dialog).to_have_count(0, timeout=PATIENCE)
     other = await worker.context.new_page()
     other.set_default_timeout(PATIENCE)
     await other.goto(f"{worker.site.url}/_hubgate/login?popup=1&next=/htc/user/{worker.user.username}/")
     await logs_in(other, worker.user)
     # A tab that nobody's script opened may not be closed by one.
-    await expect(other.locator("h1")).to_have_text("You are logged in again")
+    await expect(other.locator("h1")).to_have_text("You are logged in again", timeout=PATIENCE)
     await worker.cell(1).click()
     await worker.page.keyboard.press("Control+s")
     await eventually(worker.saved(NOT_SAVED), within=60, every=0.3, what="the save")
@@ -204,11 +204,11 @@ async def test_somebody_else_who_logs_in_saves_nothing_into_the_first_ones_serve
     await worker.session_ends()
     popup = await worker.popup()
     await logs_in(popup, worker.site.keycloak.create_user(groups=["htc-users"]))
-    await expect(popup.locator("h1")).to_have_text("You are logged in as somebody else")
+    await expect(popup.locator("h1")).to_have_text("You are logged in as somebody else", timeout=PATIENCE)
     await worker.cell(1).click()
     await worker.page.keyboard.press("Control+s")
-    await expect(worker.dialog).to_contain_text("Somebody else is logged in now")
-    await expect(worker.dialog).to_contain_text(worker.user.username)
+    await expect(worker.dialog).to_contain_text("Somebody else is logged in now", timeout=PATIENCE)
+    await expect(worker.dialog).to_contain_text(worker.user.username, timeout=PATIENCE)
     assert NOT_SAVED not in worker.notebook.read_text()
     # The first one comes back, and it is saved.
     await popup.get_by_role("link", name="Log Out").click()

@@ -14,7 +14,8 @@
 (() => {
   const PROBLEM = "urn:hubgate:problem:";
   const CHANNEL = "hubgate"; // what /_hubgate/static/renewed.js tells the pages of its origin
-  const QUIET = 1500; // milliseconds without a key before a dialog may take the keyboard
+  const QUIET = 1500; // milliseconds without input before a dialog may take the keyboard
+  const BY_HAND = 2000; // milliseconds within which a request follows what somebody did
 
   // In the gateway's languages; its answer says which one it chose.
   const WORDS = {
@@ -74,7 +75,7 @@
   // -- what is held
 
   let out = null; // while nobody, or somebody else, is logged in: {done, letIn, problem, another}
-  let lastKey = 0;
+  let lastInput = 0; // of key or pointer
 
   async function fetchOrHold(input, init) {
     const url = new URL(input instanceof Request ? input.url : input, location.href);
@@ -112,7 +113,8 @@
   /** Wait until the page's person is back; what they do themselves meanwhile asks them to log in once more. */
   async function held(request) {
     const { done } = out;
-    if (request.method !== "GET") {
+    const byHand = lastInput > answered && performance.now() - lastInput < BY_HAND; // a save begins with a GET
+    if (byHand || request.method !== "GET") {
       look().then(() => out && ask());
     }
     await new Promise((resolve, reject) => {
@@ -204,6 +206,7 @@
 
   let dialog = null;
   let notice = "";
+  let answered = 0; // when the last dialog was
 
   function words() {
     return WORDS[(out?.problem?.language || document.documentElement.lang).slice(0, 2)] || WORDS.en;
@@ -232,6 +235,7 @@
     await quiet();
     const { button } = out ? await dialog.launch() : {};
     dialog = null;
+    answered = performance.now();
     if (!out) {
       return;
     }
@@ -247,7 +251,7 @@
 
   /** Nobody's typing shall end up in a dialog. */
   async function quiet() {
-    for (let wait; (wait = lastKey + QUIET - performance.now()) > 0; ) {
+    for (let wait; (wait = lastInput + QUIET - performance.now()) > 0; ) {
       await new Promise(resolve => setTimeout(resolve, wait));
     }
   }
@@ -268,7 +272,9 @@
 
   function activate(app) {
     active = app;
-    document.addEventListener("keydown", () => (lastKey = performance.now()), { capture: true, passive: true });
+    for (const input of ["keydown", "pointerdown"]) {
+      document.addEventListener(input, () => (lastInput = performance.now()), { capture: true, passive: true });
+    }
     // Somebody has logged in: here, in another window, and maybe somebody else.
     new BroadcastChannel(CHANNEL).addEventListener("message", look);
     window.addEventListener("focus", () => out && look());
