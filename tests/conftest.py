@@ -35,7 +35,6 @@ from tests.kit.running import Gateways, RunningGateway
 from tests.kit.site import RunningSite, Visitor
 
 HERE = Path(__file__).parent
-hypothesis.settings.register_profile("quick", max_examples=30)  # make test-quick
 NEEDS = {
     "redis_server": "redis",
     "fresh_redis": "redis",
@@ -44,6 +43,17 @@ NEEDS = {
     "hub_environment": "jupyterhub",
     "chromium": "chromium",
 }
+
+# A change is judged by the same examples every time, however busy the machine is: what chance finds is found by
+# make test-nightly, and belongs into an `@example`.
+hypothesis.settings.register_profile(
+    "same", deadline=None, derandomize=True, suppress_health_check=[hypothesis.HealthCheck.too_slow]
+)
+hypothesis.settings.register_profile("quick", hypothesis.settings.get_profile("same"), max_examples=30)
+hypothesis.settings.register_profile(
+    "chance", hypothesis.settings.get_profile("same"), derandomize=False, print_blob=True
+)
+hypothesis.settings.load_profile("same")
 
 
 # -- which parts
