@@ -333,9 +333,7 @@ def samples(public_url: str = "https://jupyter.example.org", language: str = "en
         "waiting-long": waiting(long, NOW - 1, hub=LONG.replace(" ", ""), of=long_pool),
         "confirm-logout": lambda: usual.confirm_logout(ada, request_id=REQUEST),
         "receipt": lambda: usual.receipt(request_id=REQUEST, pools=[HTC, HPC], connections=3),
-        "receipt-left": lambda: usual.receipt(
-            request_id=REQUEST, pools=[HTC], connections=1, provider_ended=False, provider_url=f"{PROVIDER}/end"
-        ),
+        "receipt-left": lambda: usual.receipt(request_id=REQUEST, pools=[HTC], connections=1, provider_ended=False),
         "receipt-none": lambda: usual.receipt(request_id=REQUEST, provider_ended=None),
         "receipt-hostile": lambda: hostile.receipt(request_id=HOSTILE, pools=[hostile_pool], connections=1),
         **{f"mfa-{name}": mfa(view) for name, view in mfa_views_of(ada).items()},

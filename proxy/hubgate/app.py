@@ -174,7 +174,7 @@ async def gateway(
         endings = await stack.enter_async_context(
             Endings(
                 sessions,
-                forget=live.forget,
+                live=live,
                 provider=provider,
                 hubs=await stack.enter_async_context(hub_apis(config)),
                 stop_servers=config.session.stop_servers,

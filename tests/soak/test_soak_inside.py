@@ -21,8 +21,12 @@ from tests.soak.soaking import COMING_TO_REST, IDLE_TIMEOUT, POOLS, Phase, arriv
 SECONDS = 5.0
 STRAY = 3
 """Objects of one kind that may be more than before: a probe under way, a connection to the provider."""
-REMEMBERED = {"hubgate.core.plain.PlainFields"}
-"""What is kept on purpose, bounded by what it remembers (core/plain.py)."""
+REMEMBERED = {
+    "hubgate.core.plain.PlainFields",  # bounded by the header fields that it remembers
+    "hubgate.web.clearance.Caller",
+    "hubgate.web.clearance.Clearance",  # a few for each session, as many as the hubs' cookies make
+}
+"""What is kept on purpose."""
 _OURS = ("hubgate.upstream", "hubgate.web", "hubgate.core", "aiohttp.web", "aiohttp.http", "uvloop", "_asyncio")
 
 

@@ -124,6 +124,19 @@ async def test_an_outage_is_bridged_for_the_grace_time_and_then_fails_closed(liv
     assert await live.find(cookie, HOST) is one
 
 
+async def test_where_somebody_has_just_been_is_known_before_the_store_hears_of_it(live, sessions):
+    """On whichever host: else the end of the session would leave open what hangs on it there."""
+    cookie, found = await begin(sessions)
+    alias = await sessions.alias(found.key, found.session, "htc.example.org")
+    (await live.find(cookie, HOST)).visited("hpc01")
+    (await live.find(alias, "htc.example.org")).visited("htc01", "mark")
+    stored = await sessions.get(found.key)
+    assert stored.session.hubs == ()
+    assert dict(live.latest(stored).session.hubs) == {"hpc01": "", "htc01": "mark"}
+    nobodys = replace(stored, key="0" * 64)
+    assert live.latest(nobodys) is nobodys
+
+
 async def test_forgetting_closes_every_socket_of_the_session_and_no_other(live, sessions):
     cookie, found = await begin(sessions)
     other, _ = await begin(sessions, "bob")

@@ -83,6 +83,11 @@ class Site:
         )
         return found
 
+    async def provider_is_asked(self) -> None:
+        async with asyncio.timeout(5):
+            while not self.provider.asked:
+                await asyncio.sleep(0.01)
+
     async def all_notice(self, found: Found) -> None:
         for worker in self.workers:
             for _ in range(50):
@@ -98,7 +103,7 @@ async def site(clock: Clock) -> AsyncIterator[Site]:
     async with AsyncExitStack() as stack:
         for _ in range(2):
             endings = await stack.enter_async_context(
-                Endings(made.sessions, forget=lambda _: 0, provider=made.provider, hubs=HubApis(()))  # type: ignore[arg-type]  # as far as it is asked
+                Endings(made.sessions, live=None, provider=made.provider, hubs=HubApis(()))  # type: ignore[arg-type]  # as far as it is asked
             )
             made.workers.append(
                 await stack.enter_async_context(
@@ -134,9 +139,7 @@ async def test_who_gets_the_lease_late_looks_again(site: Site) -> None:
     site.provider.gate.clear()
     first, second = site.workers
     first.begin(found)
-    async with asyncio.timeout(5):
-        while not site.provider.asked:
-            await asyncio.sleep(0.01)
+    await site.provider_is_asked()
     second.begin(found)
     await asyncio.sleep(0.05)
     assert not second._running, "somebody is at it: nobody waits"
@@ -149,9 +152,7 @@ async def test_presence_that_was_noted_meanwhile_is_kept_and_the_name_as_well(si
     found = await site.begun()
     site.provider.gate.clear()
     site.workers[0].begin(found)
-    async with asyncio.timeout(5):
-        while not site.provider.asked:
-            await asyncio.sleep(0.01)
+    await site.provider_is_asked()
     await site.sessions.note([(found.key, replace(found.session, last_seen=site.clock() + 7).visited("htc01"))])
     site.provider.claims = {"groups": ["cms"]}
     site.provider.gate.set()
@@ -197,9 +198,7 @@ async def test_a_refusal_of_a_token_that_is_nobodys_any_more_ends_nothing(site: 
     site.provider.good = "another"
     site.provider.gate.clear()
     site.workers[0].begin(found)
-    async with asyncio.timeout(5):
-        while not site.provider.asked:
-            await asyncio.sleep(0.01)
+    await site.provider_is_asked()
     await site.sessions.renewed(found.key, _renewed_elsewhere)
     site.provider.gate.set()
     await site.all_notice(found)
@@ -215,9 +214,7 @@ async def test_a_session_that_ended_meanwhile_leaves_no_token_behind(site: Site)
     found = await site.begun()
     site.provider.gate.clear()
     site.workers[0].begin(found)
-    async with asyncio.timeout(5):
-        while not site.provider.asked:
-            await asyncio.sleep(0.01)
+    await site.provider_is_asked()
     await site.sessions.end([found.key])
     site.provider.gate.set()
     await site.all_notice(found)

@@ -47,9 +47,6 @@ Text = Annotated[str, AfterValidator(_one_line)]
 Word = Annotated[str, Field(min_length=1), AfterValidator(_one_line)]
 """One line of text, not empty."""
 
-Prose = Annotated[str, AfterValidator(_prose)]
-"""Text that may have several lines."""
-
 
 _LANGUAGE = re.compile(r"[A-Za-z]{2,8}(-[A-Za-z0-9]{1,8})*")
 

@@ -20,7 +20,7 @@ from typing import Final, Literal, NamedTuple
 from urllib.parse import unquote_to_bytes
 
 from hubgate.core.freshness import Demand
-from hubgate.core.site import OWN_PREFIX, Pool, Site
+from hubgate.core.site import Pool, Site
 from hubgate.errors import ClientFault
 
 
@@ -90,7 +90,6 @@ Route = PoolRoute | PortalRoute | NoRoute
 _UNKNOWN_HOST = NoRoute("unknown_host")
 _UNKNOWN_PATH = NoRoute("unknown_path")
 _PORTAL_PAGES = frozenset({"/", "/favicon.ico", "/robots.txt"})
-_OWN_BARE = OWN_PREFIX.rstrip("/")
 
 # What a browser can send in a path without any percent sign, `;` or backslash. One greedy character class costs a
 # nanosecond a character, alternations cost twenty.

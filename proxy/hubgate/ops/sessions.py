@@ -123,7 +123,7 @@ async def ended(config: Config, choice: Choice) -> Ended:
         endings = await stack.enter_async_context(
             Endings(
                 opened.sessions,
-                forget=lambda _: 0,
+                live=None,
                 provider=provider,
                 hubs=await stack.enter_async_context(hub_apis(config)),
                 stop_servers=config.session.stop_servers,
@@ -135,16 +135,15 @@ async def ended(config: Config, choice: Choice) -> Ended:
             session = each.session
             audit.event("session_end", "admin", user=session.identity.username, session=session.handle, by=operator())
         if choice.user is not None and config.keycloak is not None:
-            done = await _ended_at_keycloak(config, found, done)
+            admin = KeycloakAdmin(config.oidc, config.keycloak, config.mfa)
+            done = Ended(done.closed, provider=await _ended_at_keycloak(admin, found))
     return done
 
 
-async def _ended_at_keycloak(config: Config, found: Sequence[Found], done: Ended) -> Ended:
-    assert config.keycloak is not None  # noqa: S101 - asked before
-    admin = KeycloakAdmin(config.oidc, config.keycloak, config.mfa)
+async def _ended_at_keycloak(admin: KeycloakAdmin, found: Sequence[Found]) -> bool:
     try:
         for subject in {each.session.identity.subject for each in found}:
             await admin.end_sessions(subject)
     except ProviderFault:
-        return Ended(done.closed, provider=False)
-    return Ended(done.closed, provider=True)
+        return False
+    return True

@@ -23,6 +23,7 @@ from hubgate.core.session import Session
 from hubgate.errors import StoreFault, UpstreamFault
 from hubgate.idp.client import OIDCClient
 from hubgate.upstream.hubapi import HubApis
+from hubgate.web.live import LiveSessions
 from hubgate.web.sessions import Closed, Found, Sessions, user_key
 
 log = logging.getLogger(__name__)
@@ -43,8 +44,8 @@ class Ended:
 class Endings:
     """Ends sessions, while entered.
 
-    `forget`: what this process holds itself of a session, as `LiveSessions.forget`. `patience`: seconds to wait for
-    provider and hubs; somebody may look at a blank page meanwhile. So long they are waited for at the end, too.
+    `live`: this process's sessions, None where it has none. `patience`: seconds to wait for provider and hubs; somebody
+    may look at a blank page meanwhile. So long they are waited for at the end, too.
     `stop_servers`: with somebody's last session their servers are stopped.
     """
 
@@ -52,14 +53,14 @@ class Endings:
         self,
         sessions: Sessions,
         *,
-        forget: Callable[[str], int],
+        live: LiveSessions | None,
         provider: OIDCClient,
         hubs: HubApis,
         stop_servers: bool = False,
         patience: float = 2.0,
     ) -> None:
         self._sessions = sessions
-        self._forget = forget
+        self._live = live
         self._provider = provider
         self._hubs = hubs
         self._stop_servers = stop_servers
@@ -81,7 +82,10 @@ class Endings:
 
     async def end(self, found: Sequence[Found], *, provider: bool = True) -> Ended:
         """End these sessions everywhere; `provider`: there, too. Raises StoreFault: then they may live on."""
-        here = sum(self._forget(each.key) for each in found)
+        here = 0
+        if self._live is not None:
+            found = [self._live.latest(each) for each in found]
+            here = sum(self._live.forget(each.key) for each in found)
         closed = await self._sessions.end([each.key for each in found])
         # What was closed here has nothing left to count when the message comes in.
         closed = Closed(closed.sessions, closed.connections + here, complete=closed.complete)

@@ -14,7 +14,6 @@ from __future__ import annotations
 import re
 import secrets
 from collections.abc import Iterable
-from dataclasses import replace
 from urllib.parse import urlencode
 
 from aiohttp import web
@@ -34,7 +33,7 @@ from hubgate.web.endings import Ended, Endings
 from hubgate.web.forms import own_form
 from hubgate.web.live import LiveSession
 from hubgate.web.render import Pages
-from hubgate.web.sessions import Sessions, fingerprint, merged
+from hubgate.web.sessions import Sessions, fingerprint
 from hubgate.web.visit import Visit, visit_of
 
 FAREWELL_PATH = OWN_PREFIX + "farewell"
@@ -100,9 +99,8 @@ class LogoutPages:
 
     async def _end(self, visit: Visit, live: LiveSession) -> web.StreamResponse:
         session = live.session
-        found = await self._sessions.get(live.key) or live.found  # with the tokens of the last refresh
-        # The store may not know yet where the person was a moment ago.
-        ended = await self._endings.end([replace(found, session=merged(found.session, session))])
+        found = await self._sessions.get(live.key)  # with the tokens of the last refresh
+        ended = await self._endings.end([found or live.found])
         sticky = (visit.cookies.get(self._site.sticky_cookie(pool)) for pool in self._site.pools)
         await self._bindings.release([cookie for cookie in sticky if cookie])
         self._audit.event(

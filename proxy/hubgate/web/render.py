@@ -322,12 +322,11 @@ class Pages:
         pools: Sequence[Pool] = (),
         connections: int = 0,
         provider_ended: bool | None = True,
-        provider_url: str | None = None,
     ) -> web.Response:
         """After Log Out: what was ended.
 
         `pools`: whose hub cookies were ended; `connections`: how many open connections were closed; `provider_ended`:
-        False if the provider's session may live on, None if there is nothing to tell; `provider_url`: where to end it.
+        False if the provider's session may live on, None if there is nothing to tell.
         """
         return self._page(
             "receipt.html",
@@ -336,7 +335,6 @@ class Pages:
             pools=self._listed(self._titles(pools)),
             connections=connections,
             provider_ended=provider_ended,
-            provider_url=provider_url,
             login=self._login_url,
         )
 
@@ -413,7 +411,7 @@ class Pages:
         self.confirm_logout(nobody, request_id="")
         self.account(nobody, account.examples(nobody, self._site), told=account.Told(1, 1), request_id="")
         self.account(nobody, (), factor=mfa_views.FactorState(0.0, 1), request_id="")
-        self.receipt(request_id="", pools=self._site.pools, connections=1, provider_ended=False, provider_url="/")
+        self.receipt(request_id="", pools=self._site.pools, connections=1, provider_ended=False)
         self.continue_login(LOGIN_PATH, request_id="")
         for view in mfa_views.examples(nobody):
             self.mfa(view, request_id="")
