@@ -351,7 +351,7 @@ def site(
         store_url=redis_server.url,
         public_url=public_url,
         keycloak={"client_id": client_id, "client_secret": client_secret},
-        health={"interval": "1s"},
+        health={"interval": "1s", "timeout": "20s"},  # busy hubs aren't down
     )
     for name, path in paths.items():
         hub(name, path=path)

@@ -24,7 +24,7 @@ from tests.store.redis_server import NEWEST, RedisServer, running
 
 Until = Callable[[Callable[[], Awaitable[bool]]], Awaitable[None]]
 
-PATIENCE = 20.0
+PATIENCE = 60.0
 """Bounds hangs; redis-py by itself would wait for sixty seconds."""
 
 
