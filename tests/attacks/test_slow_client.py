@@ -21,9 +21,10 @@ BOTH_LOOPS = True
 )
 async def test_many_slow_heads_cost_the_others_nothing_and_end(piece: bytes) -> None:
     async with RawUpstream(always(ok())) as hub, gate(hub, header_timeout=2.0) as door:
-        slow = [await door.client() for _ in range(150)]
-        for each in slow:
-            await each.send(piece)
+        slow = []
+        for _ in range(150):
+            slow.append(await door.client())
+            await slow[-1].send(piece)
         client = await door.client()
         for _ in range(50):
             await client.send(get())

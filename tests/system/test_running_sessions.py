@@ -80,7 +80,7 @@ async def test_idle_sessions_end_with_their_sockets_and_polls_are_no_person(
     hub = CookieHub(scene.background, "htc01")
     gateway = scene.gateway(pool("htc", hub), session={"idle": "8s", "max": "1h"}, store_url=fresh_redis.url)
     began = time.monotonic()
-    idle, active = await scene.logged_in(gateway), await scene.logged_in(gateway)
+    active, idle = await scene.logged_in(gateway), await scene.logged_in(gateway)
     open_, left = await active.socket(), await idle.socket()
 
     async def ended() -> bool:
