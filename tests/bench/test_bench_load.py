@@ -116,12 +116,15 @@ async def test_sockets_that_are_held_are_there_to_the_end() -> None:
             made.append(Connection())
             return made[-1]
 
+        async def held_and_ended(port: int) -> None:
+            async with driver.holding(replace(plan, port=port)):
+                for each in made:
+                    each._abort()
+                await asyncio.sleep(0.2)
+
         async with serving(connection) as port:
             with pytest.raises(Fault, match="20 of 20"):
-                async with driver.holding(replace(plan, port=port)):
-                    for each in made:
-                        each._abort()
-                    await asyncio.sleep(0.2)
+                await held_and_ended(port)
 
 
 class Liar(Connection):
