@@ -17,7 +17,7 @@ from typing import Any, Protocol
 
 import hypothesis
 import pytest
-from playwright.async_api import Browser, async_playwright
+from playwright.async_api import Browser, async_playwright, expect
 
 from hubgate.errors import OperatorFault
 from hubgate.ops.demo import hubs, java, realm
@@ -35,6 +35,7 @@ from tests.kit.running import Gateways, RunningGateway
 from tests.kit.site import RunningSite, Visitor
 
 HERE = Path(__file__).parent
+_BROWSERS_PATIENCE = 90_000.0  # milliseconds
 NEEDS = {
     "redis_server": "redis",
     "fresh_redis": "redis",
@@ -261,7 +262,10 @@ async def chromium() -> AsyncIterator[Browser]:
     if path is None:
         missing("chromium", "no chromium on PATH")
     async with async_playwright() as playwright:
-        browser = await playwright.chromium.launch(executable_path=path, args=kit_chromium.FLAGS)
+        expect.set_options(timeout=_BROWSERS_PATIENCE)
+        browser = await playwright.chromium.launch(
+            executable_path=path, args=kit_chromium.FLAGS, timeout=_BROWSERS_PATIENCE
+        )
         yield browser
         await browser.close()
 

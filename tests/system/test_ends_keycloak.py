@@ -60,15 +60,6 @@ def sites(scene: Scene, fresh_redis: RedisServer, keycloak: KeycloakProvider) ->
     return found
 
 
-async def forgotten(realm: KeycloakProvider, username: str, *, left: int = 0) -> None:
-    """Wait until Keycloak has no more than so many sessions of this person's."""
-
-    async def few() -> bool:
-        return len(realm.admin("GET", f"users/{realm.user_id(username)}/sessions")) <= left
-
-    await eventually(few, within=SOON, every=0.2, what=f"the end of {username}'s sessions at Keycloak")
-
-
 async def written(sites: Sites, event: str, count: int = 1) -> list[dict[str, Any]]:
     """The lines of the audit log about this, once there are so many: they are written when all else is done."""
 
@@ -159,7 +150,7 @@ async def test_log_out_here_is_log_out_there(sites: Sites) -> None:
     assert "2 open connections were closed" in page.text, "those at the other gateway count"
     for socket in sockets:
         assert await socket.ended(SOON)
-    await forgotten(sites.realm, ada.username)
+    await sites.realm.forgotten(ada.username)
     (line,) = await written(sites, "logout")
     # A Keycloak that is busy for two seconds is not waited for.
     assert (line["outcome"] in {"ok", "provider_session_open"}, line["connections"]) == (True, 2)

@@ -9,7 +9,6 @@ from tests.kit.phone import asks_for, enrolled, logged_in, step_form, with_passw
 from tests.kit.provider import KeycloakProvider
 from tests.kit.running import RunningGateway
 from tests.kit.scene import pool
-from tests.system.test_ends_keycloak import forgotten
 
 
 async def test_keycloak_asks_for_the_password_and_hubgate_for_the_code(
@@ -34,7 +33,7 @@ async def test_keycloak_asks_for_the_password_and_hubgate_for_the_code(
 
     # Log Out ends Keycloak's session as well: the next login begins with the password.
     await second.get(at.url + "/_hubgate/logout")
-    await forgotten(keycloak, user.username, left=1)
+    await keycloak.forgotten(user.username, left=1)
     assert (await second.get(at.url + "/")).form_with("password") is not None
     page = await with_password(second, at.url + "/", user)
     page = await second.submit(page, step_form(page, "recovery"), code=codes[0])

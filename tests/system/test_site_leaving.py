@@ -9,7 +9,6 @@ from collections.abc import Callable
 from tests.kit.notebooks import Notebooks
 from tests.kit.person import Person
 from tests.kit.site import RunningSite, Visitor
-from tests.system.test_ends_keycloak import forgotten
 
 
 async def whoami(somebody: Visitor) -> str:
@@ -39,7 +38,7 @@ async def test_log_out_ends_the_session_its_cookies_and_keycloaks(
     async with site.browser() as thief:
         assert (await thief.fetch(somebody.at("/htc/hub/api/user"), headers={"Cookie": stolen})).status == 401
     # Keycloak asks for the password again.
-    await forgotten(site.keycloak, somebody.user.username)
+    await site.keycloak.forgotten(somebody.user.username)
     page = await somebody.browser.get(somebody.at("/htc/hub/home"))
     assert page.form_with("password") is not None, page
 
@@ -65,7 +64,7 @@ async def test_the_hubs_own_log_out_leaves_through_the_gateway(visitor: Callable
     await somebody.arrive("/htc/hub/home")
     page = await somebody.browser.get(somebody.at("/htc/hub/logout"))
     assert somebody.at("/_hubgate/logout") in [step.url.partition("?")[0] for step in page.trail]
-    await forgotten(somebody.site.keycloak, somebody.user.username)
+    await somebody.site.keycloak.forgotten(somebody.user.username)
     page = await somebody.browser.get(somebody.at("/htc/hub/home"))
     assert page.form_with("password") is not None, page
 
@@ -75,7 +74,7 @@ async def test_the_next_person_in_this_browser_is_themselves(visitor: Callable[.
     await first.arrive("/htc/hub/home")
     assert await whoami(first) == first.user.username
     await first.log_out()
-    await forgotten(first.site.keycloak, first.user.username)
+    await first.site.keycloak.forgotten(first.user.username)
     second = visitor(browser=first.browser)
     await second.arrive("/htc/hub/home")
     assert await whoami(second) == second.user.username
