@@ -30,6 +30,7 @@ from hubgate.core.site import Pool, Site, Upstream
 from hubgate.web.account import Seat, Told
 from hubgate.web.files import STATIC_PATH
 from hubgate.web.mfa_views import AskCode, AskTicket, Codes, Enrol, FactorState, Manage, Slug, Trouble, View
+from hubgate.web.presence import Remaining
 from hubgate.web.problems import PROBLEMS
 from hubgate.web.qr import qr_code
 from hubgate.web.render import Pages, PoolState
@@ -292,12 +293,20 @@ def samples(public_url: str = "https://jupyter.example.org", language: str = "en
         told: Told | None = None,
         who: Session = ada,
         factor: FactorState | None = None,
+        left: Remaining | None = None,
+        attended: bool = True,
     ) -> Sample:
-        return lambda: pages.account(who, seats, told=told, factor=factor, request_id=REQUEST)
+        return lambda: pages.account(
+            who, seats, told=told, factor=factor, remaining=left, attended=attended, request_id=REQUEST
+        )
 
     seats = seats_of(ada)
     table: dict[str, Sample] = {
-        "account": account(usual, seats),
+        "account": account(usual, seats, left=Remaining(1795, by_idling=True, near=False, look_again=60)),
+        "account-near": account(
+            usual, seats[:1], left=Remaining(95, by_idling=True, near=True, look_again=5), attended=False
+        ),
+        "account-last": account(usual, seats[:1], left=Remaining(1500, by_idling=False, near=False, look_again=60)),
         "account-ended": account(usual, seats[:2], Told(2, 3)),
         "account-alone": account(site(HTC, own_factor=True), seats[:1], Told(0, 0)),
         "account-factor": account(site(HTC, own_factor=True), seats[:1], factor=FactorState(NOW - 90 * 86400, 7)),

@@ -232,7 +232,7 @@ class HubgateAuthenticator(Authenticator):  # type: ignore[misc] # JupyterHub ha
         return [
             (r"/login", LoginHandler),
             (r"/logout", LogoutHandler),
-            (r"/api/hubgate/users/([^/]+)/sessions/([^/]+)", SessionHandler),
+            (r"/api/hubgate/users/([^/]+)/sessions(?:/([^/]+))?", SessionHandler),
         ]
 
     async def authenticate(self, handler: Any, data: Any = None) -> dict[str, Any]:

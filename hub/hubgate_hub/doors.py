@@ -18,6 +18,7 @@ from jupyterhub.apihandlers.base import APIHandler
 from jupyterhub.handlers.base import BaseHandler
 from jupyterhub.handlers.login import LogoutHandler as StockLogoutHandler
 from jupyterhub.scopes import needs_scope
+from jupyterhub.utils import new_token
 from tornado import web
 
 from .assertion import Refused
@@ -177,19 +178,27 @@ class LogoutHandler(StockLogoutHandler):  # type: ignore[misc] # JupyterHub has 
 class SessionHandler(APIHandler):  # type: ignore[misc] # JupyterHub has no types
     """`DELETE /hub/api/hubgate/users/NAME/sessions/ID`: the tokens that hang on one session of one browser.
 
+    `DELETE /hub/api/hubgate/users/NAME/sessions`: those of all browsers, and the hub's own login cookies as well: a
+    cookie's value is signed, good for two weeks, and the same in every browser, so it can end only everywhere at once.
+
     For the gateway's service, when that browser's person has logged out there. The hub's own API knows tokens, and ends
     with one of them all of that person's at that server, in every browser.
     """
 
     @needs_scope("tokens")  # type: ignore[untyped-decorator] # see above
-    def delete(self, user_name: str, session_id: str) -> None:
+    def delete(self, user_name: str, session_id: str | None = None) -> None:
         user = self.find_user(user_name)
         if not user:
             raise web.HTTPError(404, f"No such user: {user_name}")
-        ended = self.db.query(orm.APIToken).filter_by(user_id=user.id, session_id=session_id).all()
+        tokens = self.db.query(orm.APIToken).filter_by(user_id=user.id)
+        if session_id is None:
+            # The others are for programs: what somebody made by themselves is theirs.
+            ended = tokens.filter(orm.APIToken.session_id.isnot(None), orm.APIToken.session_id != "").all()
+            user.orm_user.cookie_id = new_token()
+        else:
+            ended = tokens.filter_by(session_id=session_id).all()
         for token in ended:
             self.db.delete(token)
         self.db.commit()
-        self.log.info("hubgate: %d tokens of a session of %s ended", len(ended), user.name)
-        self.set_header("Content-Type", "text/plain")
-        self.set_status(204)
+        self.log.info("hubgate: %d tokens of %s's browsers ended", len(ended), user.name)
+        self.write({"ended": len(ended)})

@@ -55,6 +55,7 @@ from hubgate.web.live import LiveSessions
 from hubgate.web.login import Entry, LoginPages
 from hubgate.web.logout import LogoutPages
 from hubgate.web.portal import PortalPages, own_pages
+from hubgate.web.presence import SessionPage
 from hubgate.web.render import Pages
 from hubgate.web.renewals import Renewals
 from hubgate.web.sessions import Sessions
@@ -101,29 +102,38 @@ class Served:
 
 @asynccontextmanager
 async def gateway(
-    config: Config, *, metrics: Metrics, audit: Audit, access_log: AccessLine | None = None
+    config: Config,
+    *,
+    metrics: Metrics,
+    audit: Audit,
+    access_log: AccessLine | None = None,
+    clock: Callable[[], float] = time.time,
 ) -> AsyncIterator[Served]:
     """Put a gateway together for this event loop, and keep it alive while entered.
+
+    `clock`: seconds since the epoch, for all that people and sessions meet; a test lets a day pass in a minute.
 
     Neither store, provider nor hubs need to be there yet: each says in its own way that it is missing.
     """
     site = config.site()
     keyring = Keyring(config.keys)
-    limits = config.session.limits
+    limits = config.session_limits()
     async with AsyncExitStack() as stack:
         store = open_store(config.store.url.reveal(), ca=str(config.store.ca) if config.store.ca else None)
         stack.push_async_callback(store.close)
         provider = await stack.enter_async_context(OIDCClient(config.oidc, config.mfa))
         admin = KeycloakAdmin(config.oidc, config.keycloak, config.mfa) if config.keycloak else None
 
-        sessions = Sessions(store, keyring, limits, host=site.host)
+        sessions = Sessions(store, keyring, limits, host=site.host, clock=clock)
         live = LiveSessions(
             sessions,
             store,
             limits,
             outage_grace=config.store.outage_grace,
             on_size=metrics.sessions_cached,
+            on_presence=metrics.people_seen,
             admits=_admits(site),
+            clock=clock,
         )
         told = _condition_logged(metrics)
 
@@ -155,6 +165,7 @@ async def gateway(
         bindings = Bindings(
             store,
             keyring,
+            site.pools,
             lifetime=config.affinity.lifetime,
             move_after=config.health.move_after,
             candidates=registry.candidates,
@@ -170,11 +181,13 @@ async def gateway(
             stop_servers=config.session.stop_servers,
             announcements=config.told(),
             site_in=config.site,
+            clock=clock,
         )
         endings = await stack.enter_async_context(
             Endings(
                 sessions,
                 live=live,
+                bindings=bindings,
                 provider=provider,
                 hubs=await stack.enter_async_context(hub_apis(config)),
                 stop_servers=config.session.stop_servers,
@@ -182,11 +195,19 @@ async def gateway(
         )
         entry = Entry(config.usernames(), config.oidc.groups_claim, config.admission())
         renewals = await stack.enter_async_context(
-            Renewals(sessions=sessions, store=store, provider=provider, endings=endings, judge=entry.judge, audit=audit)
+            Renewals(
+                sessions=sessions,
+                store=store,
+                provider=provider,
+                endings=endings,
+                judge=entry.judge,
+                audit=audit,
+                clock=clock,
+            )
         )
         live.on_due = renewals.begin
         entrance = Entrance(site, sessions=sessions, live=live, endings=endings, audit=audit, metrics=metrics)
-        freshness = Freshness(config.mfa.acr)
+        freshness = Freshness(config.mfa.acr, clock=clock)
         mfa = None
         if config.mfa.mode == "gateway":
             from hubgate.web.mfa import MfaPages, Terms  # noqa: PLC0415 - most sites leave it to the provider
@@ -222,6 +243,7 @@ async def gateway(
                 pages=pages,
                 audit=audit,
                 metrics=metrics,
+                clock=clock,
             ),
             logout=LogoutPages(
                 site,
@@ -253,7 +275,10 @@ async def gateway(
                 factor=mfa.state if mfa else None,
                 pages=pages,
                 audit=audit,
+                limits=limits,
+                clock=clock,
             ),
+            state=SessionPage(site, limits, pages=pages, clock=clock),
             mfa=mfa,
             pages=pages,
         )
@@ -270,13 +295,12 @@ async def gateway(
             live=live,
             bindings=bindings,
             registry=registry,
-            disclosure=Disclosure(
-                signer, header=config.identity.header, profile=config.identity.profile, clock=time.time
-            ),
+            disclosure=Disclosure(signer, header=config.identity.header, profile=config.identity.profile, clock=clock),
             pages=pages,
             audit=audit,
             metrics=metrics,
             access=access_log,
+            clock=clock,
         )
         advice = asyncio.create_task(_advise(store, admin, config.mfa), name="advice at start")
         stack.callback(advice.cancel)
@@ -289,6 +313,7 @@ async def gateway(
             trusted=front.trusted,
             access=access_log,
             outbox=Outbox(asyncio.get_running_loop()),
+            clock=clock,
         )
         yield Served(front, shortcut, own, live, registry, provider)
 

@@ -12,7 +12,8 @@ locks and files would take 5 us of each request.
 from __future__ import annotations
 
 import os
-from bisect import bisect_left
+from bisect import bisect_left, bisect_right
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, Literal
 
@@ -28,6 +29,7 @@ CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 disable_created_metrics()  # type: ignore[no-untyped-call] # prometheus_client has no types there
 
 _SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
+_SEEN_WITHIN = {"1m": 60.0, "5m": 300.0, "15m": 900.0, "1h": 3600.0}
 _MOST_OUTCOMES = 64
 _PORTAL = "portal"
 _OTHER = "other"
@@ -77,6 +79,9 @@ class Metrics:
         self._logins = self._counter("logins", "Logins by how they ended", "outcome")
         self._outcomes: set[str] = set()
         self._sessions = self._gauge("sessions_cached", "Sessions in the memory of the workers", "livesum")
+        self._seen = self._gauge(
+            "sessions_seen", "Of these, where a person was seen (no polls) within", "livesum", "within"
+        )
         self._up = self._gauge("upstream_up", "1: the hub answers its probes", "livemin", "pool", "upstream")
         self._letters = self._counter("letters", "Letters about second factors by how they ended", "outcome")
         self._store_faults = self._counter("store_faults", "Calls that the session store did not answer")
@@ -128,6 +133,12 @@ class Metrics:
     def sessions_cached(self, number: int) -> None:
         """How many sessions this process has in its memory."""
         self._sessions.set(number)
+
+    def people_seen(self, unseen_for: Iterable[float]) -> None:
+        """When somebody was last seen in each of these sessions: so many seconds ago."""
+        ages = sorted(unseen_for)
+        for within, seconds in _SEEN_WITHIN.items():
+            self._seen.labels(within).set(bisect_right(ages, seconds))
 
     def upstream_condition(self, pool: str, upstream: str, *, up: bool) -> None:
         """A hub came up or went down, as this process sees it."""

@@ -98,6 +98,31 @@ async def test_hub_cookies_open_nothing_for_anybody_else(at) -> None:
             assert await passed(at, "bob", name + b"=" + bobs[name], target=target) == name + b"=of-bob"
 
 
+async def test_a_browser_is_told_to_drop_what_somebody_else_left_in_it(at) -> None:
+    """Alice's session ended elsewhere, and bob came next: nothing told her browser which cookies she had."""
+    alices, bobs = await issued(at, "alice"), await issued(at, "bob")
+    field = b"; ".join(b"=".join(pair) for pair in alices.items())
+    for hub in at.hubs.values():
+        hub.answer = setting(b"jupyterhub-hub-login=new")
+    for target, folder in ((b"/htc/hub/home", b"/htc/hub/"), (b"/htc/user/alice/api/x", b"/htc/user/alice/")):
+        # A browser whose cookies don't change gets no short way to what it may see.
+        for _ in range(3):
+            (reply,) = await at.told(at.request(target, b"Cookie: " + at.cookies["bob"] + b"; " + field))
+            at.received()
+            lines = reply.fields("Set-Cookie")
+            expired = {
+                line.partition(b"=")[0] for line in lines if b"Path=%b;" % folder in line and b"Max-Age=0" in line
+            }
+            assert expired == set(HUB_COOKIES)
+            if b"/hub/" in target:
+                logins = [line for line in lines if line.startswith(b"jupyterhub-hub-login=")]
+                assert b".new;" in logins[-1], "what the hub sets now is what stays"
+    field = b"; ".join(b"=".join(pair) for pair in bobs.items())
+    (reply,) = await at.told(at.request(b"/htc/hub/home", b"Cookie: " + at.cookies["bob"] + b"; " + field))
+    at.received()
+    assert not [line for line in reply.fields("Set-Cookie") if b"Max-Age=0" in line]
+
+
 async def test_a_hub_cookie_is_good_under_its_own_name_alone(at) -> None:
     """A notebook may set some hub cookies; its script could give one of them the name of the hub's own."""
     alices = await issued(at, "alice")

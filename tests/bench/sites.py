@@ -48,7 +48,7 @@ class Site:
         """The session cookies of so many people, each with so many groups."""
         config = load(self.gateway.config)
         store = open_store(config.store.url.reveal())
-        sessions = Sessions(store, Keyring(config.keys), config.session.limits, host=config.site().host)
+        sessions = Sessions(store, Keyring(config.keys), config.session_limits(), host=config.site().host)
         more = tuple(f"group-of-people-{number:03}" for number in range(groups - 1))
         numbers = iter(range(count))
         cookies: list[str] = []

@@ -228,7 +228,13 @@ class TestWhatCoreSees:
                 oidc__allow_idps=["home"],
             )
         )
-        assert config.session.limits == Limits(idle=600.0, max=3600.0)
+        assert config.session_limits() == Limits(idle=600.0, max=3600.0)
+        raw = spoilt(session={"idle": "10m", "max": "1h"})
+        raw["pools"][0]["idle"] = "5m"
+        assert read_in(raw).session_limits() == Limits(idle=600.0, max=3600.0, idle_by_hub={"htc01": 300.0})
+        raw["pools"][0]["idle"] = "2h"
+        (fault,) = faults_of(raw)
+        assert (fault.key, fault.found) == ("pools[0].idle", "7200 seconds")
         policy, admission = config.usernames(), config.admission()
         assert (policy.claim, policy.lowercase, policy.strip_domains) == ("upn", False, ("example.org",))
         assert policy.mapping == {"Bob": "robert"}

@@ -96,7 +96,7 @@ def test_nothing_in_the_chain_of_the_exception_holds_what_was_read() -> None:
     [
         (spoilt(gateway__listn=[]), "gateway.listn", "did you mean listen?"),
         (spoilt(gatway={}), "gatway", "did you mean gateway?"),
-        (spoilt(gateway__idle="5m"), "gateway.idle", "did you mean the idle of [session]?"),
+        (spoilt(gateway__idle="5m"), "gateway.idle", "did you mean the idle of [session] or [[pools]]?"),
         (
             spoilt(gateway__certificate="x"),
             "gateway.certificate",

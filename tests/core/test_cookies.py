@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from hubgate.core.cookies import (
     HubCookieTags,
     expire_cookie,
+    foreign_cookie_expiries,
     hub_cookie_expiries,
     hub_session,
     is_own_cookie,
@@ -51,7 +52,7 @@ def given_to(user: str, pair: bytes, tags: HubCookieTags = TAGS) -> bytes:
 
 
 def to_hub(header: bytes, user: str, tags: HubCookieTags = TAGS) -> bytes:
-    return tags.incoming(parse_cookies(header, OURS).rest, user_key=user)
+    return tags.incoming(parse_cookies(header, OURS).rest, user_key=user).field
 
 
 # -- sorting
@@ -377,3 +378,37 @@ def test_hub_cookies_are_expired_where_jupyterhub_sets_them() -> None:
 )
 def test_the_hubs_name_for_its_session(field: bytes, found: str) -> None:
     assert hub_session(field) == found
+
+
+def test_names_of_which_only_anothers_cookies_came_are_told() -> None:
+    alices, bobs = (given_to(user, b"jupyterhub-hub-login=x") for user in ("alice", "bob"))
+    planted = b"service-a=x; jupyterhub-session-id=y; theme=dark"
+
+    def foreign(header: bytes) -> frozenset[bytes]:
+        return TAGS.incoming(parse_cookies(header, OURS).rest, user_key="bob").foreign
+
+    assert foreign(b"; ".join((alices, planted))) == {b"jupyterhub-hub-login", b"service-a", b"jupyterhub-session-id"}
+    assert foreign(b"; ".join((alices, bobs))) == foreign(b"; ".join((bobs, alices))) == frozenset()
+    assert foreign(bobs) == foreign(b"theme=dark") == foreign(b"") == frozenset()
+
+
+@pytest.mark.parametrize(
+    ("path", "folders"),
+    [
+        ("/htc", ["/htc/"]),
+        ("/htc/", ["/htc/"]),
+        ("/htc/hub/home", ["/htc/", "/htc/hub/"]),
+        ("/htc/user/a%40b/api/x/y/z", ["/htc/", "/htc/user/", "/htc/user/a%40b/", "/htc/user/a%40b/api/"]),
+        ("/htc/user/a;b/api", ["/htc/", "/htc/user/"]),
+    ],
+)
+def test_a_cookie_is_looked_for_in_the_folders_that_lead_to_what_was_asked_for(path: str, folders: list[str]) -> None:
+    lines = foreign_cookie_expiries({b"jupyterhub-user-a"}, path, "/htc/", secure=True)
+    assert lines == [expire_cookie("jupyterhub-user-a", secure=True, path=folder) for folder in folders]
+
+
+def test_an_answer_expires_no_more_cookies_than_it_has_room_for() -> None:
+    names = {b"service-%d" % number for number in range(500)} | {b'jupyterhub-"'}
+    lines = foreign_cookie_expiries(names, "/htc/user/a/b/c/d", "/htc/", secure=False)
+    assert 4 < len(lines) < 40
+    assert len("\r\n".join(lines)) < 6000

@@ -31,6 +31,21 @@ def test_ends_at_the_nearer_limit() -> None:
     assert session(created=1000, last_seen=44000).ends_at(LIMITS) == 44200
 
 
+def test_the_strictest_of_the_places_where_somebody_has_been_holds_everywhere() -> None:
+    limits = Limits(idle=1800, max=43200, idle_by_hub={"strict": 600, "lenient": 7200})
+    assert limits.shortest == 600
+    nowhere = session(created=1000, last_seen=1000)
+    assert nowhere.idle_at(limits) == 2800
+    assert nowhere.visited("lenient").idle_at(limits) == 8200
+    assert nowhere.visited("lenient").visited("usual").idle_at(limits) == 2800
+    been = nowhere.visited("lenient").visited("usual").visited("strict")
+    assert been.idle_at(limits) == been.ends_at(limits) == 1600
+    assert been.state(limits, 1599) is SessionState.LIVE
+    assert been.state(limits, 1600) is SessionState.IDLE
+    assert been.idle_at(LIMITS) == 2800
+    assert nowhere.visited("lenient").ends_at(Limits(idle=60, max=100, idle_by_hub={"lenient": 7200})) == 1100
+
+
 @given(
     pauses=st.lists(st.floats(0, 4000), max_size=60),
     idle=st.floats(1, 4000),

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import socket
+import time
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 from typing import Any
@@ -89,7 +90,11 @@ def free_socket() -> socket.socket:
 
 @contextlib.asynccontextmanager
 async def stand(
-    adapt: Callable[[dict[str, Any]], None] = lambda _: None, *, disclose: str = "hub", own_factor: bool = False
+    adapt: Callable[[dict[str, Any]], None] = lambda _: None,
+    *,
+    disclose: str = "hub",
+    own_factor: bool = False,
+    clock: Callable[[], float] = time.time,
 ) -> AsyncIterator[Stand]:
     """Bring everything up. `adapt` changes the configuration (as a TOML document's tables) before it is read.
 
@@ -150,6 +155,7 @@ async def stand(
                 metrics=Metrics(settings.site()),
                 audit=Audit(lines.append),
                 access_log=lambda caller, **line: access.append((caller, line)),
+                clock=clock,
             )
         )
         runner = await front_runner(served.pages, served.front, shortcut=served.shortcut)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import urllib.error
 import urllib.request
 from collections.abc import Callable
 from pathlib import Path
@@ -33,6 +34,25 @@ def asked(hub: hubs.Hub, path: str) -> Any:
     request = urllib.request.Request(f"{hub.url}/htc/hub/api/{path}", headers={"Authorization": f"token {TOKEN}"})
     with urllib.request.urlopen(request, timeout=60) as answer:
         return json.load(answer)
+
+
+def believed(hub: hubs.Hub, kept: str) -> bool:
+    """Whether the hub takes this login cookie, kept from a browser, at its own port: notebooks can reach that."""
+    _, _, value = kept.strip('"').partition(".")  # without what the gateway has put in front
+    headers = {"Cookie": f'jupyterhub-hub-login="{value}"', "Sec-Fetch-Mode": "navigate"}
+    request = urllib.request.Request(f"{hub.hub_url}/htc/hub/home", headers=headers)
+    try:
+        with urllib.request.build_opener(NoRedirects).open(request, timeout=20) as answer:
+            return bool(answer.status == 200)
+    except urllib.error.HTTPError as error:
+        if error.code not in {302, 403}:
+            raise
+        return False
+
+
+class NoRedirects(urllib.request.HTTPRedirectHandler):
+    def redirect_request(self, *_: Any) -> None:
+        return None
 
 
 def session_marks(hub: hubs.Hub, user: str) -> set[str]:
@@ -89,6 +109,8 @@ async def test_tokens_end_with_their_session_and_servers_with_the_last(
             await eventually(they_are, within=SOON, every=0.3, what=f"the end of all but {wanted}")
 
         first, second = people
+        logins = [each.browser.cookies(each.at("/htc/hub/home"))["jupyterhub-hub-login"] for each in people]
+        assert all(believed(own_hub, kept) for kept in logins)
         page = await first.log_out()
         assert "You are logged out" in page.text
         assert "your servers are stopped" in page.text
@@ -103,6 +125,7 @@ async def test_tokens_end_with_their_session_and_servers_with_the_last(
 
         await eventually(servers, within=SOON, every=0.3, what="the end of the servers")
         assert not running.events("hub_session_open")
+        assert not any(believed(own_hub, kept) for kept in logins)
     finally:
         for somebody in people:
             await somebody.__aexit__(None, None, None)

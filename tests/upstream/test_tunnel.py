@@ -76,6 +76,40 @@ async def test_bytes_pass_both_ways() -> None:
             assert await client.exactly(3) == word.upper()
 
 
+async def test_what_the_client_says_is_overheard_until_enough_is_heard() -> None:
+    """And what the hub says is not."""
+    heard: list[bytes] = []
+
+    def ear(piece: bytes) -> bool:
+        heard.append(piece)
+        return len(heard) == 2
+
+    async with RawUpstream(after_switch(echo)) as hub, gate(hub) as door:
+        client, _ = await opened(door)
+        (tunnel,) = door.tunnels
+
+        async def said(word: bytes) -> None:
+            await client.send(word)
+            assert await client.exactly(3) == word.upper()
+
+        await said(b"abc")
+        passed_by = tunnel._client_side.data_received
+        tunnel.overhear(ear)
+        await said(b"def")
+        await said(b"ghi")
+        await said(b"jkl")
+        assert heard == [b"def", b"ghi"]
+        assert tunnel._client_side.data_received == passed_by, "without a line of Python between"
+        tunnel.overhear(ear)
+        await said(b"mno")
+        assert heard[2:] == [b"mno"]
+        ended = asyncio.Event()
+        tunnel.add_done_callback(lambda _: ended.set())
+        tunnel.close()
+        await ended.wait()
+        tunnel.overhear(ear)  # by whoever doesn't know yet
+
+
 async def test_what_came_with_either_handshake_is_not_lost() -> None:
     async def script(peer: Peer) -> None:
         await peer.request()

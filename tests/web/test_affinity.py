@@ -41,7 +41,7 @@ def worker(store, hubs, clock):
     """Makes one more gateway on the same store."""
 
     def make(candidates=hubs.candidates):
-        return Bindings(store, KEYRING, lifetime=600.0, move_after=120.0, candidates=candidates, clock=clock)
+        return Bindings(store, KEYRING, [HTC], lifetime=600.0, move_after=120.0, candidates=candidates, clock=clock)
 
     return make
 

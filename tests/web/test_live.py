@@ -264,6 +264,32 @@ async def test_presence_reaches_the_store_so_that_other_workers_know(live, sessi
             await asyncio.sleep(0.01)
 
 
+async def test_whoever_comes_back_while_their_entry_is_let_go_of_keeps_it(live, sessions, clock, monkeypatch):
+    """Else what they do next would be forgotten with it."""
+    monkeypatch.setattr("hubgate.web.live._TICK", 0.01)
+    cookie, _ = await begin(sessions)
+    one = await live.find(cookie, HOST)
+    clock.now += 1
+    one.person_seen(clock.now)
+    clock.now += 200
+    letting_go, back, rounds = asyncio.Event(), asyncio.Event(), []
+
+    async def note(_):
+        letting_go.set()
+        await back.wait()
+
+    monkeypatch.setattr(sessions, "note", note)
+    monkeypatch.setattr(live, "_on_size", rounds.append)
+    async with live.kept(), asyncio.timeout(5):
+        await letting_go.wait()
+        clock.now += 121  # a slow store: the entry may not be believed any more, and is read again
+        assert await live.find(cookie, HOST) is one
+        back.set()
+        while len(rounds) < 2:
+            await asyncio.sleep(0.01)
+    assert live.cached(cookie, HOST, clock.now) is one
+
+
 async def test_a_session_that_goes_idle_has_its_sockets_closed_and_one_used_elsewhere_does_not(
     live, sessions, clock, monkeypatch
 ):

@@ -140,7 +140,7 @@ async def test_presence_that_could_not_be_told_is_told_later() -> None:
         store.away = True
         seen = alice.session.last_seen + 3
         alice.person_seen(seen)
-        await rounds(store)
+        await rounds(store, 2)
         store.away = False
         sessions = live._sessions
         async with asyncio.timeout(PATIENCE):

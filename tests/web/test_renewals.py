@@ -17,6 +17,7 @@ from hubgate.errors import ClientFault, ProviderFault, StoreFault
 from hubgate.idp.client import TokenSet
 from hubgate.store.memory import MemoryStore
 from hubgate.upstream.hubapi import HubApis
+from hubgate.web.affinity import Bindings
 from hubgate.web.endings import Endings
 from hubgate.web.renewals import Renewals
 from hubgate.web.sessions import Found, Sessions
@@ -101,9 +102,12 @@ class Site:
 async def site(clock: Clock) -> AsyncIterator[Site]:
     made = Site(clock)
     async with AsyncExitStack() as stack:
+        bindings = Bindings(
+            made.store, KEYRING, (), lifetime=60.0, move_after=60.0, candidates=lambda _: (), clock=clock
+        )
         for _ in range(2):
             endings = await stack.enter_async_context(
-                Endings(made.sessions, live=None, provider=made.provider, hubs=HubApis(()))  # type: ignore[arg-type]  # as far as it is asked
+                Endings(made.sessions, live=None, bindings=bindings, provider=made.provider, hubs=HubApis(()))  # type: ignore[arg-type]  # as far as it is asked
             )
             made.workers.append(
                 await stack.enter_async_context(

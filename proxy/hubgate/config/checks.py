@@ -147,10 +147,16 @@ def _mail(config: Config) -> Iterator[Fault]:
 
 
 def _limits(config: Config) -> Iterator[Fault]:
-    if config.session.idle > config.session.max:
-        yield Fault(
-            "session.idle", f"{config.session.idle:g} seconds", f"session.max ({config.session.max:g} seconds) at most"
-        )
+    longest = config.session.max
+    limits: list[tuple[Location, float | None]] = []
+    with suppress(Unknown):
+        limits.append((("session", "idle"), config.session.idle))
+    for location, pool in _pools(config):
+        with suppress(Unknown):
+            limits.append(((*location, "idle"), pool.idle))
+    for location, idle in limits:
+        if idle is not None and idle > longest:
+            yield Fault(place(location), f"{idle:g} seconds", f"session.max ({longest:g} seconds) at most")
 
 
 def _identity_header(config: Config) -> Iterator[Fault]:

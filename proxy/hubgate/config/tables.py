@@ -213,11 +213,6 @@ class Session(Table):
         False,
     )
 
-    @property
-    def limits(self) -> SessionLimits:
-        """The same as core knows it."""
-        return SessionLimits(idle=self.idle, max=self.max)
-
 
 class Identity(Table):
     """Who somebody is for the hubs."""
@@ -339,6 +334,9 @@ class Pool(Table):
     host: Host | None = _key("host of its own", None, example="htc.example.org")
     section: LocalText = _key("heading on the landing page", "", example="HTC")
     groups: tuple[Word, ...] = _key("who may use it; empty: everyone who logged in", [])
+    idle: Duration | None = _key(
+        "session.idle of whoever has been here; of several pools' limits, the shortest holds", None, example="10m"
+    )
     disclose: Literal["hub", "login", "all"] = _key(
         'which paths learn who the user is: "hub", "login", or "all" for backends that are no hubs (said loudly)', "hub"
     )
@@ -393,6 +391,11 @@ class Config(Table):
             pools=tuple(self._pool(pool, language) for pool in self.pools),
             admin_groups=self.gateway.admin_groups,
         )
+
+    def session_limits(self) -> SessionLimits:
+        """How long sessions live, as core knows it."""
+        idle_by_hub = {hub.name: pool.idle for pool in self.pools if pool.idle is not None for hub in pool.hubs}
+        return SessionLimits(idle=self.session.idle, max=self.session.max, idle_by_hub=idle_by_hub)
 
     def told(self) -> tuple[SiteAnnouncement, ...]:
         """The announcements as core knows them."""

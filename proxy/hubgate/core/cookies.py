@@ -3,7 +3,8 @@
 Three kinds come in one header field: ours, which never leave the gateway; the hubs', which say who somebody is there
 and must not outlive a change of user at the gateway; and everybody else's. Ours are taken out. The hubs' carry a tag
 on their way through browsers, a MAC over user, name and value: a hub cookie that was not issued to this very user is
-not sent on, so it is the gateway that binds hub cookies to an identity (the hub's own check is throttled per user).
+not sent on, so it is the gateway that binds hub cookies to an identity (the hub's own check is throttled per user). And
+the browser is told to drop it: whoever sat there before may have left without a word.
 
 JupyterHub 6.1 sets `jupyterhub-hub-login` at `<base>hub/`, `jupyterhub-session-id` at `<base>`,
 `jupyterhub-user-NAME[-SERVER]` (name percent-encoded) and the same with `-oauth-state[-random]` at the server's path,
@@ -18,7 +19,7 @@ from __future__ import annotations
 
 import re
 from base64 import urlsafe_b64decode, urlsafe_b64encode
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from types import MappingProxyType
 from typing import Final, NamedTuple
 from urllib.parse import quote
@@ -39,6 +40,9 @@ _TAGGED = re.compile(rb"([A-Za-z0-9_-]{22})\.(.+)", re.DOTALL)
 _MEMO: Final = 8192
 _LARGEST: Final = 32 * 1024
 _NOTHING: Mapping[str, str] = MappingProxyType({})
+_NONE: frozenset[bytes] = frozenset()
+_MOST_EXPIRED: Final = 8  # names in one answer: the next one has the next
+_DEEPEST: Final = 3  # folders below a pool's path: user/NAME/SERVER/
 
 
 def is_own_cookie(name: bytes) -> bool:
@@ -112,6 +116,14 @@ def parse_cookies(header: bytes | str | None, session_cookie: str) -> RequestCoo
     return RequestCookies(tuple(session), undisputed, tuple(rest))
 
 
+class Passed(NamedTuple):
+    """What became of somebody's cookies. `field`: the Cookie field for a hub, empty if nothing is left. `foreign`: the
+    hub cookies, by name, that came with nothing but what isn't this user's."""
+
+    field: bytes
+    foreign: frozenset[bytes]
+
+
 class HubCookieTags:
     """Tags for hub cookies.
 
@@ -149,13 +161,14 @@ class HubCookieTags:
         tag = urlsafe_b64encode(self._mac(_message(user_key, name, inner))[:_TAG_BYTES]).rstrip(b"=")
         return b"%b=%b%b%b" % (name, _quoted(b"%b.%b" % (tag, inner), like=quoted), semicolon, attributes)
 
-    def incoming(self, rest: Sequence[tuple[bytes, bytes]], *, user_key: str) -> bytes:
-        """The Cookie field for a hub out of `RequestCookies.rest`, empty if nothing is left.
+    def incoming(self, rest: Sequence[tuple[bytes, bytes]], *, user_key: str) -> Passed:
+        """What a hub gets out of `RequestCookies.rest`.
 
         Tags are checked and taken off; hub cookies without a tag, or with one that isn't for this user, stay here.
         """
         good = self._good
         parts: list[bytes] = []
+        foreign: set[bytes] | None = None
         for pair in rest:
             if not pair[0].startswith(_OF_HUBS):
                 parts.append(b"=".join(pair))
@@ -163,7 +176,12 @@ class HubCookieTags:
             part = good.get((user_key, *pair)) or self._checked(user_key, *pair)
             if part is not None:
                 parts.append(part)
-        return b"; ".join(parts)
+            else:
+                foreign = (foreign or set()) | {pair[0]}
+        if foreign is None:
+            return Passed(b"; ".join(parts), _NONE)
+        # Somebody else's beside one that is good was planted; to expire the one would be to expire the other.
+        return Passed(b"; ".join(parts), frozenset(foreign.difference(part.partition(b"=")[0] for part in parts)))
 
     def _checked(self, user_key: str, name: bytes, value: bytes) -> bytes | None:
         quoted, inside = _unquoted(value)
@@ -259,3 +277,20 @@ def hub_cookie_expiries(pool_path: str, username: str, *, secure: bool) -> list[
         ("_xsrf", home),
     )
     return [expire_cookie(name, secure=secure, path=path) for name, path in places]
+
+
+def foreign_cookie_expiries(names: Iterable[bytes], path: str, pool_path: str, *, secure: bool) -> list[str]:
+    """Set-Cookie values that remove cookies of these names which came with a request for `path`, as the browser has it.
+
+    Browsers don't say where a cookie lives; it must be in one of the folders that lead to what was asked for. Where
+    JupyterHub has put it, in one of the first.
+    """
+    folders, at = [pool_path], len(pool_path)
+    while len(folders) <= _DEEPEST and (at := path.find("/", at) + 1):
+        folders.append(path[:at])
+    return [
+        expire_cookie(name, secure=secure, path=folder)
+        for name in sorted(each.decode("ascii") for each in names)[:_MOST_EXPIRED]
+        for folder in folders
+        if _TOKEN.fullmatch(name) and _OCTETS.fullmatch(folder)
+    ]

@@ -6,7 +6,8 @@ leads to it; `handle` is the only name under which logs, audit and assertions ma
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from enum import Enum
 
 from hubgate.core.identity import Identity, Proof
@@ -22,10 +23,20 @@ class SessionState(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """`idle`: seconds without a sign of a person; `max`: seconds since the login."""
+    """`idle`: seconds without a sign of a person; `max`: seconds since the login.
+
+    `idle_by_hub`: hubs, by name, with another `idle` than the site's. A person is there or isn't, wherever they were
+    seen; so a session has one limit, the strictest of the places where they have been, and it ends everywhere at once.
+    """
 
     idle: float
     max: float
+    idle_by_hub: Mapping[str, float] = field(default_factory=dict)
+
+    @property
+    def shortest(self) -> float:
+        """The strictest `idle` of all."""
+        return min((self.idle, *self.idle_by_hub.values()))
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,15 +72,21 @@ class Session:
             return self
         return replace(self, hubs=tuple((known | {hub: hub_session}).items()))
 
+    def idle_at(self, limits: Limits) -> float:
+        """When nobody will have been there for too long, if nobody comes back."""
+        if not limits.idle_by_hub or not self.hubs:
+            return self.last_seen + limits.idle
+        return self.last_seen + min(limits.idle_by_hub.get(hub, limits.idle) for hub, _ in self.hubs)
+
     def ends_at(self, limits: Limits) -> float:
         """When it ends if nobody comes back."""
-        return min(self.last_seen + limits.idle, self.created + limits.max)
+        return min(self.idle_at(limits), self.created + limits.max)
 
     def state(self, limits: Limits, now: float) -> SessionState:
         """Which of the limits it has met, the absolute one first."""
         if now >= self.created + limits.max:
             return SessionState.EXPIRED
-        if now >= self.last_seen + limits.idle:
+        if now >= self.idle_at(limits):
             return SessionState.IDLE
         return SessionState.LIVE
 

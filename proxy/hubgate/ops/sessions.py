@@ -20,6 +20,7 @@ from hubgate.idp.client import OIDCClient
 from hubgate.idp.keycloak import KeycloakAdmin
 from hubgate.ops.people import audit_log, opened_store, operator
 from hubgate.web.account import seat
+from hubgate.web.affinity import Bindings
 from hubgate.web.endings import Ended, Endings
 from hubgate.web.sessions import Closed, Found, Sessions
 from hubgate.web.usernames import Usernames
@@ -42,6 +43,7 @@ class Directory:
     config: Config
     sessions: Sessions
     usernames: Usernames
+    bindings: Bindings
 
     async def chosen(self, choice: Choice) -> list[Found]:
         """The sessions that are meant, the oldest first. Raises StoreFault."""
@@ -60,8 +62,16 @@ async def directory(config: Config) -> AsyncIterator[Directory]:
         raise OperatorFault("not_our_store", "store.url is memory://: only the running gateway knows its sessions")
     keyring = Keyring(config.keys)
     async with opened_store(config) as store:
-        sessions = Sessions(store, keyring, config.session.limits, host=config.site().host)
-        yield Directory(config, sessions, Usernames(store, keyring))
+        sessions = Sessions(store, keyring, config.session_limits(), host=config.site().host)
+        bindings = Bindings(
+            store,
+            keyring,
+            config.site().pools,
+            lifetime=config.affinity.lifetime,
+            move_after=config.health.move_after,
+            candidates=lambda _: (),  # nobody is placed from here
+        )
+        yield Directory(config, sessions, Usernames(store, keyring), bindings)
 
 
 async def listed(config: Config, choice: Choice) -> list[dict[str, Any]]:
@@ -124,6 +134,7 @@ async def ended(config: Config, choice: Choice) -> Ended:
             Endings(
                 opened.sessions,
                 live=None,
+                bindings=opened.bindings,
                 provider=provider,
                 hubs=await stack.enter_async_context(hub_apis(config)),
                 stop_servers=config.session.stop_servers,

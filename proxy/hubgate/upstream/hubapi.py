@@ -1,7 +1,8 @@
 """What do we ask a hub's administration for? (JupyterHub's REST API, with a service's token.)
 
 When a session of ours ends, what the hub has made of it should end as well: the OAuth tokens behind the cookies of
-notebook servers, which JupyterHub marks with the name of its own session, and, if the site wants that, the servers.
+notebook servers, which JupyterHub marks with the name of its own session, the hub's own login cookies, and, if the site
+wants that, the servers.
 Only hubs whose token was configured are asked, and never on the path of a request. What a person made by themselves
 (tokens for programs) is theirs and stays.
 """
@@ -46,6 +47,9 @@ class HubApis:
     def __repr__(self) -> str:
         return f"HubApis({', '.join(self._accesses)})"
 
+    def __len__(self) -> int:
+        return len(self._accesses)
+
     def __contains__(self, hub: object) -> bool:
         return hub in self._accesses
 
@@ -73,12 +77,25 @@ class HubApis:
         await self._ask(hub, "DELETE", f"hubgate/users/{user}/sessions/{mark}")
 
     async def end_sessions(self, hub: str, username: str) -> None:
-        """Revoke all tokens that hang on any browser's session."""
+        """Revoke all that any browser has of this user: tokens that hang on a session, and the hub's login cookies.
+
+        The latter is for hubgate-hub to do; at a hub without it, only tokens can be revoked.
+        """
         user = f"users/{quote(username, safe='')}"
+        if await self._ask(hub, "DELETE", f"hubgate/{user}/sessions") is not None:
+            return
         found = await self._ask(hub, "GET", f"{user}/tokens")
         for token in found.get("api_tokens", ()) if isinstance(found, dict) else ():
             if token.get("session_id"):
                 await self._ask(hub, "DELETE", f"{user}/tokens/{quote(str(token['id']), safe='')}")
+
+    async def runs_servers(self, hub: str, username: str) -> bool:
+        """Whether a server of this user may run there, or be on its way up or down; False: the hub says that none is.
+
+        One that knows nobody of that name may only keep it from us, as its roles have it.
+        """
+        found = await self._ask(hub, "GET", f"users/{quote(username, safe='')}")
+        return not isinstance(found, dict) or bool(found.get("servers", True))
 
     async def stop_servers(self, hub: str, username: str) -> int:
         """Have all servers of a user stopped. How many there were."""

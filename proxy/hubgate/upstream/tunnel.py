@@ -1,8 +1,9 @@
 """A WebSocket after its handshake: two transports, each of which writes what the other one reads.
 
-No frame is parsed and nothing is copied; compression and masking are between browser and notebook. Back-pressure is the
-transports' own: a side whose buffer is full stops the reading of the other. A tunnel stands alone: no task, no request
-and no handler is kept in memory while it is open, which is what ten thousand idle kernels' sockets cost least with.
+Nothing is parsed in here and nothing is copied; compression and masking are between browser and notebook. Back-pressure
+is the transports' own: a side whose buffer is full stops the reading of the other. A tunnel stands alone: no task, no
+request and no handler is kept in memory while it is open, which is what ten thousand idle kernels' sockets cost least
+with.
 
 It does not know who speaks, in which session, or why it may have to end; whoever knows calls `close()`.
 """
@@ -73,6 +74,24 @@ class Tunnel:
     def closed(self) -> bool:
         """Whether both sides are gone."""
         return self._client_side.lost and self._hub_side.lost
+
+    def overhear(self, ear: Callable[[bytes], bool]) -> None:
+        """Let `ear` know from now on what the client says, too, piece by piece, until it says that it has heard enough.
+        Only so long does it cost anything."""
+        if self._client_side.lost:
+            return
+        write = self._hub.write
+
+        def both(data: bytes) -> None:
+            write(data)
+            if ear(data):
+                self._deliver(write)
+
+        self._deliver(both)
+
+    def _deliver(self, take: Callable[[bytes], None]) -> None:
+        self._client_side.data_received = take  # type: ignore[assignment,method-assign]  # as above
+        self._client.set_protocol(self._client_side)  # a transport may have kept the other one
 
     def start(self, head: bytes, *, up: bytes, down: bytes) -> None:
         """Send the answer's head to the client, and what came with either handshake to whom it is for. Nothing, if it

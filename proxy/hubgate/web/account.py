@@ -8,6 +8,7 @@ which they look at the page ends by Log Out, as everywhere.
 from __future__ import annotations
 
 import re
+import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, TypeAlias
@@ -17,13 +18,14 @@ from aiohttp import web
 from hubgate.audit import Audit
 from hubgate.core.browsers import browser_and_system
 from hubgate.core.identity import Identity
-from hubgate.core.session import Session
+from hubgate.core.session import Limits, Session
 from hubgate.core.site import Pool, Site
 from hubgate.errors import ClientFault
 from hubgate.web.endings import Endings
 from hubgate.web.forms import own_form
 from hubgate.web.live import LiveSession
-from hubgate.web.render import ACCOUNT_PATH, Pages, login_url
+from hubgate.web.presence import remaining
+from hubgate.web.render import ACCOUNT_PATH, UNATTENDED, Pages, login_url
 from hubgate.web.sessions import Found, Sessions
 from hubgate.web.visit import Visit, visit_of
 
@@ -84,8 +86,12 @@ class AccountPages:
         factor: FactorOf | None,
         pages: Pages,
         audit: Audit,
+        limits: Limits,
+        clock: Callable[[], float] = time.time,
     ) -> None:
         self._site = site
+        self._limits = limits
+        self._clock = clock
         self._sessions = sessions
         self._endings = endings
         self._factor = factor
@@ -95,7 +101,10 @@ class AccountPages:
     async def show(self, request: web.Request) -> web.StreamResponse:
         """GET: who am I here, and where else?"""
         visit = visit_of(request)
+        attended = not visit.raw.endswith(UNATTENDED)
         if visit.live is None:
+            if not attended:  # the provider might let in again whoever isn't there
+                raise ClientFault("session_required", status=401)
             return self._pages.redirect(login_url(ACCOUNT_PATH), status=302)
         if visit.scripted:
             raise ClientFault("csrf_failed", "the account page is not for scripts", status=403)
@@ -104,7 +113,15 @@ class AccountPages:
         pages = self._pages.to(visit.accept_language)
         session = visit.live.session
         factor = await self._factor(session.identity) if self._factor else None
-        return pages.account(session, seats, told=_told(request), factor=factor, request_id=visit.id)
+        return pages.account(
+            session,
+            seats,
+            told=_told(request),
+            factor=factor,
+            remaining=remaining(session, self._limits, self._clock()),
+            attended=attended,
+            request_id=visit.id,
+        )
 
     async def do(self, request: web.Request) -> web.StreamResponse:
         """POST `end`: a session's handle, or `OTHERS`."""

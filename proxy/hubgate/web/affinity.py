@@ -2,7 +2,8 @@
 
 Two records say where somebody belongs in a pool. The one under the sticky cookie's hash belongs to a browser and to a
 person: it is useless to anybody else who finds the cookie. The one under the person is what their other browsers go
-by. The later of the two wins, so that a person who was moved is moved everywhere.
+by. The later of the two wins, so that a person who was moved is moved everywhere; and the cookie's means nothing
+without the person's, so that whoever is let go of is let go of everywhere.
 
 Deciding is `core/balancer.py`'s; this module reads, writes, and settles races: the first worker that binds a person
 wins, and the others follow.
@@ -13,7 +14,7 @@ from __future__ import annotations
 import asyncio
 import secrets
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from contextlib import suppress
 from dataclasses import replace
 
@@ -36,6 +37,7 @@ class Bindings:
         self,
         store: Store,
         keyring: Keyring,
+        pools: Sequence[Pool],
         *,
         lifetime: float,
         move_after: float,
@@ -44,6 +46,7 @@ class Bindings:
     ) -> None:
         self._store = store
         self._sealer = Sealer(keyring, "binding")
+        self._pools = pools
         self._lifetime = lifetime
         self._move_after = move_after
         self._candidates = candidates
@@ -93,7 +96,7 @@ class Bindings:
         of_user, of_cookie = _of_user(pool, user), _of_cookie(cookie)
         records = await self._store.get_many([of_user, of_cookie])
         theirs = self._read(of_user, records[0], pool, user)
-        carried = self._read(of_cookie, records[1], pool, user) if cookie else None
+        carried = self._read(of_cookie, records[1], pool, user) if cookie and theirs else None
         known = newest(carried, theirs)
         chosen = self.choose(pool, known, user=user, zone=zone)
         if isinstance(chosen, Unavailable):
@@ -159,16 +162,35 @@ class Bindings:
             key = _of_user(pool, user)
             affinity = Affinity(chosen.upstream, self._clock())
             await self._store.put(key, self._sealed(key, affinity, pool, user), ttl=self._lifetime)
-            await self._store.publish(TOPIC, f"user {user}".encode())
+            await self._publish(user)
         return chosen
 
     async def release(self, cookies: Sequence[str]) -> None:
-        """Log Out: these sticky cookies mean nothing from now on.
-
-        The person's own records stay as a placement hint until they expire: a server may still run there.
-        """
+        """Log Out: these sticky cookies mean nothing from now on. The person's own records stay, see `let_go`."""
         if cookies:
             await self._store.delete(*map(_of_cookie, cookies))
+
+    async def held(self, user: str) -> dict[str, str]:
+        """Where somebody belongs: hubs by pool."""
+        records = await self._store.get_many([_of_user(pool, user) for pool in self._pools])
+        found = {
+            pool.name: self._read(_of_user(pool, user), record, pool, user)
+            for pool, record in zip(self._pools, records, strict=True)
+        }
+        return {name: affinity.upstream for name, affinity in found.items() if affinity is not None}
+
+    async def let_go(self, user: str, pools: Collection[str]) -> None:
+        """Somebody belongs nowhere in these pools from now on, in any of their browsers: nothing of theirs runs there.
+
+        Without being told so the records stay until they expire, since a server may still run where they lead to.
+        """
+        keys = [_of_user(pool, user) for pool in self._pools if pool.name in pools]
+        if keys and await self._store.delete(*keys):
+            # Who logged in at this very moment may have read one of them.
+            await self._publish(user)
+
+    async def _publish(self, user: str) -> None:
+        await self._store.publish(TOPIC, f"user {user}".encode())
 
     def _sealed(self, key: str, affinity: Affinity, pool: Pool, user: str) -> bytes:
         record: dict[str, JSON] = {

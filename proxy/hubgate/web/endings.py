@@ -5,7 +5,8 @@ them come here. Idle and absolute limits don't: these close and block, and leave
 
 First what nobody may go on with: the record, every worker's copy of it, every socket and stream. That is waited for,
 and fails if the store does. Then what hangs on it elsewhere, at the provider and at the hubs: a person waits for
-it, but not for long: what takes longer goes on by itself.
+it, but not for long: what takes longer goes on by itself. With somebody's last session they are let go of by the hubs
+they were bound to, unless one of their servers runs there, or may run as far as anybody knows.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from hubgate.core.session import Session
 from hubgate.errors import StoreFault, UpstreamFault
 from hubgate.idp.client import OIDCClient
 from hubgate.upstream.hubapi import HubApis
+from hubgate.web.affinity import Bindings
 from hubgate.web.live import LiveSessions
 from hubgate.web.sessions import Closed, Found, Sessions, user_key
 
@@ -54,6 +56,7 @@ class Endings:
         sessions: Sessions,
         *,
         live: LiveSessions | None,
+        bindings: Bindings,
         provider: OIDCClient,
         hubs: HubApis,
         stop_servers: bool = False,
@@ -61,6 +64,7 @@ class Endings:
     ) -> None:
         self._sessions = sessions
         self._live = live
+        self._bindings = bindings
         self._provider = provider
         self._hubs = hubs
         self._stop_servers = stop_servers
@@ -91,7 +95,8 @@ class Endings:
         closed = Closed(closed.sessions, closed.connections + here, complete=closed.complete)
         there = [each.session.refresh_token for each in found if provider]
         asked = [self._begun(partial(self._provider.end_session, token)) for token in there if token]
-        tidied = [self._begun(partial(self._hubs_ended, each.session)) for each in found if self._been(each.session)]
+        # Hubs that gave us no token can't be asked for anything, not even whether servers run.
+        tidied = [self._begun(partial(self._hubs_ended, each.session)) for each in found] if self._hubs else []
         if loose := [*asked, *tidied]:
             await asyncio.wait(loose, timeout=self._patience)
         answered = all(task.done() for task in asked)
@@ -134,27 +139,35 @@ class Endings:
         task.add_done_callback(self._loose.discard)
         return task
 
-    def _been(self, session: Session) -> list[tuple[str, str]]:
-        """Where the person was with this session, as far as we may ask there."""
-        return [(hub, hub_session) for hub, hub_session in session.hubs if hub in self._hubs]
-
     async def _hubs_ended(self, session: Session) -> bool:
         """End what hangs on this session at the hubs; with somebody's last one, what hangs on any."""
-        username, done = session.identity.username, True
+        user, username, done = user_key(session.identity), session.identity.username, True
         try:
-            others = await self._sessions.of(user_key(session.identity))
-            last = not any(self._sessions.is_live(other.session) for other in others)
+            last = await self._nobody_left(user)
+            bound = await self._bindings.held(user) if last else {}
         except StoreFault:
             return False
-        for hub, hub_session in self._been(session):
+        been, idle = dict(session.hubs), set()
+        for hub in (each for each in {**been, **dict.fromkeys(bound.values(), "")} if each in self._hubs):
             try:
                 if last:
                     await self._hubs.end_sessions(hub, username)
-                elif hub_session:
-                    await self._hubs.end_session(hub, username, hub_session)
+                elif been[hub]:
+                    await self._hubs.end_session(hub, username, been[hub])
                 if last and self._stop_servers:
                     await self._hubs.stop_servers(hub, username)
+                if last and not await self._hubs.runs_servers(hub, username):
+                    idle.add(hub)
             except UpstreamFault as fault:
                 log.warning("hub_session_open", extra={"session": session.handle, "fault": str(fault)})
                 done = False
+        try:
+            # Since then somebody may have logged in, and be on their way to the hub that they are bound to.
+            if idle and await self._nobody_left(user):
+                await self._bindings.let_go(user, {pool for pool, hub in bound.items() if hub in idle})
+        except StoreFault:
+            return False
         return done
+
+    async def _nobody_left(self, user: str) -> bool:
+        return not any(self._sessions.is_live(other.session) for other in await self._sessions.of(user))

@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 import math
 import time
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from ipaddress import IPv4Network, IPv6Network
@@ -21,9 +21,17 @@ from aiohttp import web
 from hubgate.audit import Audit
 from hubgate.core.access import Challenge, Deny, Forward, Kind, StepUp, decide, kind_of, origin_allowed
 from hubgate.core.balancer import Unavailable
-from hubgate.core.cookies import HubCookieTags, RequestCookies, hub_session, parse_cookies, set_cookie
+from hubgate.core.cookies import (
+    HubCookieTags,
+    RequestCookies,
+    foreign_cookie_expiries,
+    hub_session,
+    parse_cookies,
+    set_cookie,
+)
 from hubgate.core.headers import HeaderRules, client_address, forwarded_lines
 from hubgate.core.health import Observation
+from hubgate.core.presence import is_sign, is_spoken_on
 from hubgate.core.routing import NoRoute, PoolRoute, PortalRoute, Router, Zone, parse_target
 from hubgate.core.session import Limits
 from hubgate.core.site import Pool, Site
@@ -35,9 +43,10 @@ from hubgate.upstream.tunnel import Tunnel
 from hubgate.web.affinity import Bindings
 from hubgate.web.clearance import Clearance
 from hubgate.web.disclosure import Disclosure
+from hubgate.web.ear import Ear
 from hubgate.web.live import Bound, LiveSession, LiveSessions
 from hubgate.web.portal import SESSIONLESS
-from hubgate.web.render import Pages, login_url
+from hubgate.web.render import SESSION_PATH, UNATTENDED, Pages, login_url
 from hubgate.web.turnstile import Turnstile
 from hubgate.web.visit import AccessLine, Visit, attach
 from hubgate.web.wire import ClientConnection, peer_address, raw_target, request_framing
@@ -49,7 +58,7 @@ OwnPages = Callable[[web.Request], Awaitable[web.StreamResponse]]
 _BETWEEN_HANDSHAKES = 0.002  # seconds: some three times what one takes; with 1 ms, others waited ten times as long
 _HANDSHAKES_AT_ONCE = 32
 _ANNOUNCED = frozenset({"hub_down", "no_hub_available"})  # once, when the hub's condition changed: not for each request
-_READS = frozenset({"GET", "HEAD", "OPTIONS"})
+_NONE: frozenset[bytes] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,6 +95,9 @@ class Gateway:
                 case PortalRoute():
                     if not target.path.startswith(SESSIONLESS):
                         await self._recognise(visit, parse_cookies(_cookie_field(request), self.site.cookie))
+                    alone = visit.raw.endswith(UNATTENDED) or visit.path == SESSION_PATH
+                    if visit.live is not None and visit.kind is Kind.NAVIGATION and not alone:
+                        visit.live.person_seen(self.clock())
                     attach(request, visit)
                     response = await own(request)
                     self._account(visit, request, _answer(response))
@@ -170,8 +182,7 @@ class Gateway:
         if isinstance(live, web.Response):
             self._account(visit, request, _answer(live))
             return live
-        if visit.kind is not Kind.FETCH or request.method not in _READS:
-            live.person_seen(began)
+        signs = is_sign(visit.kind, request.method, route.zone, visit.path[len(pool.path) :])
         live.open[client] = pool.name  # until `__call__` has its answer: should the session end meanwhile, so does this
         if framing.upgrade:
             await self.turnstile.passed()
@@ -182,6 +193,8 @@ class Gateway:
             if isinstance(bound, Unavailable):
                 return self._unavailable(visit, request, live, pool, bound)
             visit.upstream = bound.affinity.upstream
+            if signs:  # only now: the page on which people wait for a hub loads itself anew
+                live.person_seen(began)
             clearance = self._cleared(visit, headers.cookie or b"", cookies, live, route, bound)
             head = b"".join((f"{request.method} {visit.raw} HTTP/1.1\r\n".encode(), *headers.lines, clearance.lines))
             try:
@@ -201,7 +214,7 @@ class Gateway:
                     ),
                     client,
                     rewrite=clearance.rewrite,
-                    on_tunnel=partial(self._opened, visit, live),
+                    on_tunnel=partial(self._opened, visit, live, route),
                 )
             except UpstreamFault as fault:
                 unreachable = fault.code == "upstream_unreachable"
@@ -235,10 +248,11 @@ class Gateway:
         self, visit: Visit, field: bytes, cookies: RequestCookies, live: LiveSession, route: PoolRoute, bound: Bound
     ) -> Clearance:
         """What this request goes through with: kept, where the next one like it may go through with the same."""
-        passed = live.cookie_lines.get(field)
+        passed, foreign = live.cookie_lines.get(field), _NONE
         if passed is None:
-            passed = self.tags.incoming(cookies.rest, user_key=live.user_key)
-            self.live.remember_cookies(live, field, passed)
+            passed, foreign = self.tags.incoming(cookies.rest, user_key=live.user_key)
+            if not foreign:
+                self.live.remember_cookies(live, field, passed)
             live.visited(visit.upstream, hub_session(passed))
         identity, renew_at = self.disclosure.lines(live, route.pool, visit.upstream, route.zone)
         proto = "https" if self.site.secure else "http"
@@ -252,13 +266,20 @@ class Gateway:
                     forwarded_lines(client=visit.address, host=visit.host, proto=proto),
                 )
             ),
-            rewrite=partial(self._rewritten, live, route.zone, self._sticky(visit, route.pool, bound)),
+            rewrite=partial(
+                self._rewritten,
+                live,
+                route.zone,
+                # First, so that one which the hub sets now takes the place of another's.
+                self._expired(visit, route.pool, foreign) if foreign else [],
+                self._sticky(visit, route.pool, bound),
+            ),
             count=self.metrics.requests(route.pool.name, visit.upstream),
             until=min(renew_at, self.live.believed_until(live), _met_until(route, live)),
         )
         # Since this request was judged, it waited: only what still holds is kept for others.
         still = live.bound.get(route.pool.name) is bound and route.pool.admits(live.session.identity.groups)
-        if still and renew_at > 0:
+        if still and renew_at > 0 and not foreign:
             live.clear((route.name, visit.address, field), clearance)
         return clearance
 
@@ -272,20 +293,31 @@ class Gateway:
             + set_cookie(name, bound.cookie, secure=self.site.secure, max_age=self.bindings.cookie_max_age).encode()
         )
 
-    def _rewritten(self, live: LiveSession, zone: Zone, sticky: bytes, _status: int, lines: list[bytes]) -> list[bytes]:
+    def _expired(self, visit: Visit, pool: Pool, foreign: Iterable[bytes]) -> list[bytes]:
+        """The Set-Cookie lines that take another person's hub cookies out of this browser."""
+        values = foreign_cookie_expiries(foreign, visit.path, pool.path, secure=self.site.secure)
+        return [b"Set-Cookie: " + value.encode() for value in values]
+
+    def _rewritten(
+        self, live: LiveSession, zone: Zone, expired: list[bytes], sticky: bytes, _status: int, lines: list[bytes]
+    ) -> list[bytes]:
         """An answer's fields as the browser may get them."""
         kept = self.rules.to_client(
             lines, partial(self.tags.outgoing, user_key=live.user_key, from_hub=zone is not Zone.NOTEBOOK)
         )
+        if expired:
+            kept[:0] = expired
         if sticky:
             kept.append(sticky)
         return kept
 
-    def _opened(self, visit: Visit, live: LiveSession, tunnel: Tunnel) -> None:
+    def _opened(self, visit: Visit, live: LiveSession, route: PoolRoute, tunnel: Tunnel) -> None:
         """A WebSocket is about to pass its first byte: it lives as long as its session does."""
         if self.live.cached(visit.session_cookie, visit.host, self.clock()) is not live:
             tunnel.close()  # the session ended while the hub was answering
             return
+        if is_spoken_on(visit.path[len(route.pool.path) :]):
+            Ear(tunnel, live, self.clock)
         live.open[tunnel] = visit.pool
         self.metrics.tunnel_opened(visit.pool)
         tunnel.add_done_callback(partial(self._closed, visit.pool, live))

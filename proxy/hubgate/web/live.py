@@ -15,7 +15,7 @@ import asyncio
 import logging
 import secrets
 import time
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterable
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Iterator
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field, replace
 from itertools import islice
@@ -32,6 +32,8 @@ log = logging.getLogger(__name__)
 
 _TICK = 1.0  # seconds between two rounds of upkeep; limits are kept to this precision
 _CONFIRM_AFTER = 10.0  # seconds after which an entry in use is read again
+_NOTE_EVERY = 60.0  # seconds between two writes that somebody was seen; less where limits are short
+_CENSUS = 15.0  # seconds between two counts of who was seen when
 _SILENCE = 1.0  # seconds within which a subscription that went silent is known to be lost
 _KEEP_UNUSED = 60.0  # seconds that an entry stays without being asked for
 _BATCH = 200  # records in one MGET: about a millisecond of Redis' time
@@ -143,6 +145,7 @@ class LiveSessions:
         *,
         outage_grace: float,
         on_size: Callable[[int], None] = lambda _: None,
+        on_presence: Callable[[Iterable[float]], None] = lambda _: None,
         admits: Callable[[str, tuple[str, ...]], bool] = lambda _pool, _groups: True,
         clock: Callable[[], float] = time.time,
     ) -> None:
@@ -151,6 +154,8 @@ class LiveSessions:
         self._limits = limits
         self._grace = outage_grace
         self._on_size = on_size
+        self._on_presence = on_presence
+        self._census_due = 0.0
         self.on_due: Callable[[Found], None] = lambda _: None  # what to do about tokens that are due
         self._admits = admits
         self._clock = clock
@@ -162,7 +167,7 @@ class LiveSessions:
         self._generation = 0
         self._worker = secrets.token_hex(4)
         self._beside: set[asyncio.Task[None]] = set()
-        self._note_every = min(60.0, limits.idle / 4)
+        self._note_every = min(_NOTE_EVERY, limits.shortest / 4)
         self._away = ""  # the fault of an outage of which the log knows
         self.subscribed = False
 
@@ -233,6 +238,10 @@ class LiveSessions:
             if generation == self._generation:
                 break
         now = self._clock()
+        known = self._by_cookie.get(place)
+        if found is not None and known is not None and known.key == found.key:
+            # Somebody may have been seen here of whom the store wasn't told yet.
+            found = replace(found, session=merged(found.session, known.session))
         if found is None or found.session.state(self._limits, now) is not SessionState.LIVE:
             self._drop(place)
             return None
@@ -246,6 +255,7 @@ class LiveSessions:
         live = self._by_cookie.get(place)
         if live is not None and live.key == found.key:
             self._take_in(live, found, now)
+            live.used = now
             return live
         if len(self._by_cookie) >= _MOST:
             # Somebody who has no socket here can be read again; only if there is nobody else, sockets end.
@@ -370,9 +380,11 @@ class LiveSessions:
                     unused.append((place, live))
                 elif now - live.confirmed > _CONFIRM_AFTER and (live.open or now - live.used < _CONFIRM_AFTER):
                     doubtful.append((place, live))
-                unsaid = live.session.last_seen - live.noted_seen
+                unsaid = live.session.last_seen > live.noted_seen
                 leaving = unused and unused[-1][1] is live
-                if unsaid >= self._note_every or (unsaid > 0 and leaving) or live.session.hubs != live.noted_hubs:
+                # The last sign before a pause is written as well, if a little later.
+                due = now - live.noted_seen >= self._note_every or leaving
+                if (unsaid and due) or live.session.hubs != live.noted_hubs:
                     unwritten.append(live)
                 if 0 < live.session.renew_at <= now and (live.open or now - live.used < _KEEP_UNUSED):
                     self.on_due(live.found)
@@ -382,10 +394,18 @@ class LiveSessions:
                     self._drop(place)
             await self._note(unwritten)
             self._on_size(len(self))
+            if now >= self._census_due:
+                self._census_due = now + _CENSUS
+                self._on_presence(self._unseen_for(now))
             for place, live in unused:
                 # Somebody may have come back while the store was told.
                 if not live.open and now - live.used > _KEEP_UNUSED:
                     self._drop(place)
+
+    def _unseen_for(self, now: float) -> Iterator[float]:
+        """For how many seconds nobody was seen, session by session, on whichever host they were."""
+        for places in self._by_key.values():
+            yield now - max(self._by_cookie[place].session.last_seen for place in places)
 
     async def _confirm(self, entries: Iterable[tuple[tuple[str, str], LiveSession]]) -> None:
         """Read entries again; what the store no longer has, or what has met a limit, ends here.

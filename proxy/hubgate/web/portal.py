@@ -22,7 +22,17 @@ from hubgate.web.forms import own_form
 from hubgate.web.handover import HANDOVER_PATH, HandoverPages
 from hubgate.web.login import LoginPages
 from hubgate.web.logout import FAREWELL_PATH, RECEIPT_PATH, LogoutPages, left_behind
-from hubgate.web.render import ACCOUNT_PATH, LOGIN_PATH, LOGOUT_PATH, MFA_PATH, MOVE_PATH, Pages, login_url
+from hubgate.web.presence import SessionPage
+from hubgate.web.render import (
+    ACCOUNT_PATH,
+    LOGIN_PATH,
+    LOGOUT_PATH,
+    MFA_PATH,
+    MOVE_PATH,
+    SESSION_PATH,
+    Pages,
+    login_url,
+)
 from hubgate.web.visit import CALLBACK_PATH, visit_of
 
 if TYPE_CHECKING:  # most sites leave the second factor to the provider
@@ -117,6 +127,7 @@ def own_pages(
     backchannel: BackchannelLogout,
     handover: HandoverPages,
     account: AccountPages,
+    state: SessionPage,
     mfa: MfaPages | None,
     pages: Pages,
 ) -> web.Application:
@@ -148,6 +159,8 @@ def own_pages(
     app.router.add_get(RECEIPT_PATH, on(logout.receipt))
     app.router.add_get(ACCOUNT_PATH, on(account.show))
     app.router.add_post(ACCOUNT_PATH, on(account.do, asked_at_the_portal(ACCOUNT_PATH)))
+    app.router.add_get(SESSION_PATH, state.show)
+    app.router.add_post(SESSION_PATH, state.stay)
     app.router.add_post(BACKCHANNEL_PATH, on(backchannel.do))
     app.router.add_get(FAREWELL_PATH, logout.farewell)
     app.router.add_get(HANDOVER_PATH, handover.handle)

@@ -39,12 +39,17 @@ from hubgate.web.words import load_words
 if TYPE_CHECKING:  # most sites leave the second factor to the provider
     from hubgate.web.account import Seat, Told
     from hubgate.web.mfa_views import FactorState, View
+    from hubgate.web.presence import Remaining
 
 LOGIN_PATH = OWN_PREFIX + "login"
 LOGOUT_PATH = OWN_PREFIX + "logout"
 MOVE_PATH = OWN_PREFIX + "move"
 MFA_PATH = OWN_PREFIX + "mfa"
 ACCOUNT_PATH = OWN_PREFIX + "account"
+SESSION_PATH = OWN_PREFIX + "session"
+
+UNATTENDED = "?unattended"
+"""How the address ends of a page of ours that loads itself anew: nobody has to be there for that."""
 
 _PATHS = {"login": LOGIN_PATH, "logout": LOGOUT_PATH, "move": MOVE_PATH, "mfa": MFA_PATH, "account": ACCOUNT_PATH}
 
@@ -349,9 +354,14 @@ class Pages:
         *,
         told: Told | None = None,
         factor: FactorState | None = None,
+        remaining: Remaining | None = None,
+        attended: bool = True,
         request_id: str,
     ) -> web.Response:
-        """Somebody's own sessions, with what they have just ended (`told`), and their second factor if it is ours."""
+        """Somebody's own sessions, with what they have just ended (`told`), and their second factor if it is ours.
+
+        `remaining`: of the session in which the page is shown. `attended`: somebody asked for it, it didn't itself.
+        """
         return self._page(
             "account.html",
             request_id=request_id,
@@ -359,9 +369,32 @@ class Pages:
             seats=seats,
             told=told,
             factor=factor,
+            remaining=remaining,
+            left=self._left(remaining) if remaining else "",
+            attended=attended,
+            unattended=ACCOUNT_PATH + UNATTENDED,
+            script=remaining is not None,
             time=self._time,
             titles=self._titles,
         )
+
+    def session_json(self, remaining: Remaining) -> web.Response:
+        """What is left of a session, for `static/session.js`."""
+        document = {
+            "seconds_left": int(remaining.seconds),
+            "by_idling": remaining.by_idling,
+            "near": remaining.near,
+            "look_again": remaining.look_again,
+            "left": self._left(remaining),
+            "stay": self._words.plain("account.stay"),
+        }
+        headers = {**self._templates.policy.document, **self._templates.language_headers(self._words)}
+        body = json.dumps(document, ensure_ascii=False).encode()
+        return web.Response(body=body, headers=headers, content_type="application/json")
+
+    def _left(self, remaining: Remaining) -> str:
+        sentence = "account.ends_idle" if remaining.by_idling else "account.ends_max"
+        return self._words.plain(sentence, span=self._words.span(remaining.seconds))
 
     def mfa(self, view: View, *, request_id: str) -> web.Response:
         """A page of the second factor. One that says why a code was not taken is a 403, or a 429 for too many."""
@@ -399,7 +432,7 @@ class Pages:
 
     def _rehearse(self) -> None:
         """Show every page once, to nobody: what is wrong in a site's own templates comes out now."""
-        from hubgate.web import account, mfa_views  # noqa: PLC0415 - see above
+        from hubgate.web import account, mfa_views, presence  # noqa: PLC0415 - see above
 
         nobody = Session("", Identity("", "", "nobody", ""), Proof("", (), 0), created=0.0, last_seen=0.0, csrf="")
         for pool in self._site.pools[:1]:
@@ -410,7 +443,8 @@ class Pages:
         self.problem("internal", status=500, request_id="", session=nobody)
         self.confirm_logout(nobody, request_id="")
         self.account(nobody, account.examples(nobody, self._site), told=account.Told(1, 1), request_id="")
-        self.account(nobody, (), factor=mfa_views.FactorState(0.0, 1), request_id="")
+        left = presence.Remaining(1.0, by_idling=True, near=True, look_again=1)
+        self.account(nobody, (), factor=mfa_views.FactorState(0.0, 1), remaining=left, request_id="")
         self.receipt(request_id="", pools=self._site.pools, connections=1, provider_ended=False)
         self.continue_login(LOGIN_PATH, request_id="")
         for view in mfa_views.examples(nobody):
