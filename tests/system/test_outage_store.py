@@ -28,7 +28,7 @@ GRACE = 12.0
 
 def command(server: RedisServer, *words: str) -> str:
     """What Redis answers to a command of the operator's."""
-    with socket.create_connection(("127.0.0.1", server.port), timeout=5) as wire:
+    with socket.create_connection(("127.0.0.1", server.port), timeout=60) as wire:
         for each in (("AUTH", server.password), words, ("QUIT",)):
             parts = b"".join(f"${len(word)}\r\n{word}\r\n".encode() for word in each)
             wire.sendall(b"*%d\r\n%b" % (len(each), parts))
