@@ -1,4 +1,4 @@
-"""Real Redis servers for tests: on ports that nobody is given while they are down, in directories that are thrown away."""
+"""Real Redis servers for tests: on ports that nobody is given meanwhile, in directories that are thrown away."""
 
 from __future__ import annotations
 
