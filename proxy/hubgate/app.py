@@ -95,6 +95,10 @@ class Served:
             missing["oidc"] = "the provider's metadata could not be read: nobody can log in"
         return missing
 
+    def count_tunnels(self) -> int:
+        """How many sockets and streams are open: their connections are no longer the listener's."""
+        return self.live.count_open()
+
     def close_tunnels(self) -> None:
         """The end of a graceful stop: sockets and streams have no natural end."""
         self.live.close_open()

@@ -2,8 +2,7 @@
 
 Counters for Prometheus, one registry per Metrics. Labels are bounded by what a site configured: pools and hubs by name,
 the class of a status, slugs of our own; whatever comes from a client never becomes a label. With several workers each
-writes to files of its own in one directory, and any of them can tell the sum: for that the environment must name the
-directory before this module is imported (prometheus_client decides at import time).
+writes to files of its own in one directory, and any of them can tell the sum (`Share`).
 
 What every request counts is first counted in plain integers, and settled with prometheus_client once a second: its
 locks and files would take 5 us of each request.
@@ -14,20 +13,29 @@ from __future__ import annotations
 import os
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, disable_created_metrics, generate_latest
-from prometheus_client.multiprocess import MultiProcessCollector, mark_process_dead
+from prometheus_client import (
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    Histogram,
+    disable_created_metrics,
+    generate_latest,
+    values,
+)
+from prometheus_client.multiprocess import MultiProcessCollector
 
 from hubgate.core.site import Site
 
-DIRECTORY_VARIABLE = "PROMETHEUS_MULTIPROC_DIR"
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
 # Times of creation double the number of series and nobody reads them.
 disable_created_metrics()  # type: ignore[no-untyped-call] # prometheus_client has no types there
 
+_DIRECTORY_VARIABLE = "PROMETHEUS_MULTIPROC_DIR"
 _SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
 _SEEN_WITHIN = {"1m": 60.0, "5m": 300.0, "15m": 900.0, "1h": 3600.0}
 _MOST_OUTCOMES = 64
@@ -60,10 +68,38 @@ class RequestCount:
         self.seconds += duration
 
 
-class Metrics:
-    """What is counted. `site` bounds the labels; everything may be called from the hot path."""
+@dataclass(frozen=True, slots=True)
+class Share:
+    """One of several processes that count together: in files in `directory`, by a `number` that no other has now.
 
-    def __init__(self, site: Site) -> None:
+    Who has the number of one that has ended goes on with its counters, so that there are never more files than
+    processes at a time.
+    """
+
+    directory: Path
+    number: int
+
+    def begin(self) -> None:
+        """From now on this process counts there; once, before anything that counts is made."""
+        os.environ[_DIRECTORY_VARIABLE] = str(self.directory)
+        values.ValueClass = values.MultiProcessValue(lambda: self.number)  # type: ignore[no-untyped-call] # prometheus_client has no types there
+
+    def withdraw(self, mode: str = "live*") -> None:
+        """What the process with this number said about the present (gauges of this mode) is out of the sum."""
+        for file in self.directory.glob(f"gauge_{mode}_{self.number}.db"):
+            file.unlink(missing_ok=True)
+
+
+class Metrics:
+    """What is counted. `site` bounds the labels; everything may be called from the hot path.
+
+    `share`: this process is one of several.
+    """
+
+    def __init__(self, site: Site, share: Share | None = None) -> None:
+        self._share = share
+        if share is not None:
+            share.begin()
         self._registry = CollectorRegistry()
         self._pools = frozenset(pool.name for pool in site.pools)
         self._upstreams = frozenset(upstream.name for pool in site.pools for upstream in pool.upstreams)
@@ -144,6 +180,12 @@ class Metrics:
         """A hub came up or went down, as this process sees it."""
         self._up.labels(self._pool(pool), self._upstream(upstream)).set(1 if up else 0)
 
+    def withdraw_upstreams(self) -> None:
+        """Other processes look after the hubs from now on: what this one sees of them, which may have been taken out
+        of the configuration, counts no longer."""
+        if self._share is not None:
+            self._share.withdraw("livemin")
+
     def store_fault(self) -> None:
         """The session store did not answer."""
         self._store_faults.inc()
@@ -151,11 +193,10 @@ class Metrics:
     def render(self) -> bytes:
         """Everything that was counted, by all workers, in Prometheus' text format 0.0.4."""
         self.settle()
-        directory = os.environ.get(DIRECTORY_VARIABLE)
-        if directory is None:
+        if self._share is None:
             return generate_latest(self._registry)
         gathered = CollectorRegistry()
-        MultiProcessCollector(gathered, path=directory)  # type: ignore[no-untyped-call] # prometheus_client has types elsewhere
+        MultiProcessCollector(gathered, path=str(self._share.directory))  # type: ignore[no-untyped-call] # prometheus_client has types elsewhere
         return generate_latest(gathered)
 
     def _pool(self, name: str) -> str:
@@ -170,8 +211,3 @@ class Metrics:
     def _gauge(self, name: str, meaning: str, together: Literal["livesum", "livemin"], *labels: str) -> Gauge:
         # `together`: how the values of several workers become one; those that have ended don't count.
         return Gauge(f"hubgate_{name}", meaning, labels, registry=self._registry, multiprocess_mode=together)
-
-
-def forget_worker(pid: int, directory: Path) -> None:
-    """Take what a worker that has ended said about the present out of the sum; what it counted stays."""
-    mark_process_dead(pid, path=str(directory))  # type: ignore[no-untyped-call] # prometheus_client has types elsewhere

@@ -96,6 +96,14 @@ def two_gateways(scene: Scene, site: Site, **options: object) -> tuple[Balancer,
     )
 
 
+def reloaded(balancer: Balancer, gateways: list[RunningGateway]) -> Iterator[RunningGateway]:
+    """Reload each as the page says, with people at it."""
+    for at in gateways:
+        balancer.choose(at)
+        at.reload()
+        yield at
+
+
 def one_after_another(balancer: Balancer, gateways: list[RunningGateway]) -> Iterator[RunningGateway]:
     """Restart each as the page says. People are at the other one meanwhile, and at each when it is back."""
     first, second = gateways
@@ -118,7 +126,7 @@ async def test_a_new_key_logs_nobody_out_and_the_old_one_can_be_taken_away(scene
     for step in steps[:2]:
         for at in gateways:
             laid_out.written(at, step)
-        for _ in one_after_another(balancer, gateways):
+        for _ in reloaded(balancer, gateways):
             page = await (await earlier.again()).get("/htc/hub/home")
             assert page.status == 200, page
     assert '"kid"' in laid_out.type_(follow(PAGE, "jwks"), at=gateways[0])
@@ -127,9 +135,20 @@ async def test_a_new_key_logs_nobody_out_and_the_old_one_can_be_taken_away(scene
     (laid_out.folder / "etc/secrets/hubgate-key").unlink()
     for at in gateways:
         laid_out.written(at, steps[2])
-    for _ in one_after_another(balancer, gateways):
+    for _ in reloaded(balancer, gateways):
         page = await (await later.again()).get("/htc/hub/home")
         assert page.status == 200, page
+
+
+async def test_a_change_is_checked_and_taken_over_while_people_work(scene: Scene, laid_out: Site) -> None:
+    _, (at, _) = two_gateways(scene, laid_out)
+    somebody = await scene.logged_in(at)
+    wire = await somebody.socket()
+    laid_out.written(at, '[[announcements]]\ntext = "The cafeteria is closed."')
+    assert laid_out.type_(follow(PAGE, "check"), at=at).startswith("ok\n")
+    at.reload()
+    assert "The cafeteria is closed." in (await (await somebody.again()).get("/")).text
+    assert await wire.echoes()
 
 
 async def test_the_redis_password_is_changed_while_people_work(scene: Scene, laid_out: Site) -> None:

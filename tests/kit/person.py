@@ -225,7 +225,10 @@ class Person:
 
         Gives the page where that ends: the one that was asked for, or one that says why not.
         """
-        page = await self.get(url)
+        return await self.through(await self.get(url), user, password=password, code=code)
+
+    async def through(self, page: Page, user: DemoUser, *, password: str = "", code: str = "") -> Page:
+        """The same from a page on the way."""
         for _ in range(6):
             filled = await self._fill(page, user, password=password, code=code)
             if filled is None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 import secrets
+import signal
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -33,6 +34,24 @@ class RunningGateway(Gateway):
     def events(self, name: str) -> list[dict[str, Any]]:
         """Lines of the log and the audit log with this event."""
         return [line for line in self.lines() if line.get("event") == name]
+
+    def reload(self) -> None:
+        """Returns when workers with the configuration as it is now have taken over, and only they take people on.
+
+        AssertionError when they were refused.
+        """
+        done, left, refused = (len(self.events(name)) for name in ("reloaded", "leaving", "reload_refused"))
+        self.send(signal.SIGHUP)
+        self.wait_until(
+            lambda: len(self.events("reloaded") + self.events("reload_refused")) > done + refused, timeout=60
+        )
+        assert len(self.events("reload_refused")) == refused, self.tail()
+        self.wait_until(lambda: len(self.events("leaving")) > left, timeout=60)
+
+    @property
+    def worker(self) -> int:
+        """The process that serves, or of several the one that began last. `pid` may be its parent."""
+        return int(self.events("serving")[-1]["pid"])
 
 
 class Gateways:

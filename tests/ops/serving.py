@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import IO, Any
 
 SCRIPT = Path(__file__).with_name("gateway_in_test.py")
-PATIENCE = 30.0
+PATIENCE = 60.0
 
 CONFIG = """
 [gateway]
@@ -28,6 +28,7 @@ workers = {workers}
 secret_keys = ["0123456789abcdef0123456789abcdef"]
 [limits]
 stop_grace = "{grace}"
+stop_notice = "{notice}"
 [log]
 audit = "{audit}"
 [oidc]
@@ -50,11 +51,16 @@ def write_config(
     listen: str = '["127.0.0.1:0"]',
     workers: int = 1,
     grace: str = "20s",
+    notice: str = "0s",
     audit: str = "-",
     more: str = "",
 ) -> Path:
+    """Without a [store] in `more`, one worker has memory:// and is all alone."""
     path = directory / "hubgate.toml"
-    path.write_text(CONFIG.format(listen=listen, workers=workers, grace=grace, audit=audit, more=more))
+    if workers == 1 and "[store]" not in more:
+        more += '\n[store]\nurl = "memory://"\n'
+    given = {"listen": listen, "workers": workers, "grace": grace, "notice": notice, "audit": audit}
+    path.write_text(CONFIG.format(**given, more=more))
     return path
 
 

@@ -72,7 +72,7 @@ def test_every_address_answers(tmp_path: Path) -> None:
             assert serving.get(address=address)[0] == 200
 
 
-def test_one_worker_is_the_process_itself(tmp_path: Path) -> None:
+def test_the_only_worker_of_a_store_in_memory_is_the_process_itself(tmp_path: Path) -> None:
     with Serving(write_config(tmp_path)) as serving:
         serving.until_serving()
         assert serving.workers == [serving.process.pid]

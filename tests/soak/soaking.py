@@ -322,7 +322,7 @@ async def soaked(
         for hub in hubs.values():
             hub.netloc = f"127.0.0.1:{port}".encode()
         watch = Watch(
-            gateway.pid,
+            gateway.worker,
             port=port,
             hub_ports=frozenset(hub.port for hub in hubs.values()),
             elsewhere=frozenset(urlsplit(url).port or 0 for url in (store_url, provider.issuer)),

@@ -79,7 +79,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"hubgate {version('hubgate')}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     for name, meaning in (
-        ("serve", "serve the site until SIGTERM or SIGINT"),
+        ("serve", "serve the site until SIGTERM or SIGINT; SIGHUP: take over the configuration anew"),
         ("check-config", "tell every fault of a configuration at once, and start nothing"),
     ):
         command = commands.add_parser(name, help=meaning, description=meaning, allow_abbrev=False)
@@ -111,11 +111,10 @@ def _load(path: str) -> Config:
 
 
 def _serve(path: str) -> int:
-    config = _load(path)
     garbage.while_starting()
     from hubgate.ops.server import serve  # noqa: PLC0415 - the other commands answer without loading a web server
 
-    return serve(config)
+    return serve(lambda: _load(path))
 
 
 def _check(path: str) -> int:

@@ -35,6 +35,9 @@ Front = Callable[[web.Request, Handler], Awaitable[web.StreamResponse]]
 READ_AHEAD = 256 * 1024
 """Bytes of a request's body that may wait for a slow hub before the client's socket is no longer read (aiohttp stops
 at twice this)."""
+_LAST_CALL = 2.0
+"""Seconds for a handshake or a head that is on its way to a process that has just stopped listening."""
+_LOOK_AGAIN = 0.25
 _REFUSAL = {"Server": "hubgate", "Cache-Control": "no-store", "X-Content-Type-Options": "nosniff"}
 
 
@@ -232,9 +235,13 @@ class BrowserConnection(web.RequestHandler):
 
     def retire(self) -> None:
         """Take no further request. aiohttp's `close()` would also stop reading the body of the present one."""
-        self.retiring = True
+        self.last_call()
         if self.idle:
             self.force_close()
+
+    def last_call(self) -> None:
+        """Take one further request at most: its answer says that the connection ends."""
+        self.retiring = True
 
     def handle_error(
         self,
@@ -261,12 +268,22 @@ class FrontServer(web.Server):
         super().__init__(handler, **kwargs)
         self._header_timeout = header_timeout
         self._shortcut = shortcut
+        self._leaving = False
 
     def __call__(self) -> BrowserConnection:
         """One more connection."""
-        return BrowserConnection(
+        connection = BrowserConnection(
             self, loop=self._loop, header_timeout=self._header_timeout, shortcut=self._shortcut, **self._kwargs
         )
+        connection.retiring = self._leaving
+        return connection
+
+    def last_call(self) -> None:
+        """Every connection, and each that still comes, takes one further request at most."""
+        self._leaving = True
+        for connection in self.connections:
+            if isinstance(connection, BrowserConnection):
+                connection.last_call()
 
     def pre_shutdown(self) -> None:
         """Close idle connections; the others after the answer that they are at."""
@@ -287,7 +304,7 @@ class FrontServer(web.Server):
 class FrontRunner(web.AppRunner):
     """Runs the pages' application, with `front` before it."""
 
-    __slots__ = ("_front", "_header_timeout", "_shortcut")
+    __slots__ = ("_front", "_front_server", "_header_timeout", "_shortcut")
 
     def __init__(
         self,
@@ -305,8 +322,14 @@ class FrontRunner(web.AppRunner):
 
     async def _make_server(self) -> web.Server:
         made = await super()._make_server()
-        pages: Any = made.request_handler
+        application: Any = made.request_handler
         front = self._front
+
+        async def pages(request: web.Request) -> web.StreamResponse:
+            response: web.StreamResponse = await application(request)
+            if cast(BrowserConnection, request.protocol).retiring:
+                response.force_close()
+            return response
 
         def handle(request: web.Request) -> Awaitable[web.StreamResponse]:
             if request._message.chunked or request._message.upgrade:
@@ -315,7 +338,7 @@ class FrontRunner(web.AppRunner):
 
         # Not cancelled when the client leaves: a login that has begun, or a command to the store, is not cut in the
         # middle (CVE-2023-28858). Exchanges hear of it by `ClientConnection.gone`.
-        return FrontServer(
+        self._front_server = FrontServer(
             handle,
             header_timeout=self._header_timeout,
             shortcut=self._shortcut,
@@ -323,6 +346,28 @@ class FrontRunner(web.AppRunner):
             handler_cancellation=False,
             **{key: value for key, value in self._kwargs.items() if key != "access_log_class"},
         )
+        return self._front_server
+
+    def last_call(self) -> None:
+        """Go on as before, but tell every client to come back on another connection."""
+        self._front_server.last_call()
+
+    async def stop_listening(self) -> None:
+        """Take no further connection: somebody else listens on the same sockets."""
+        for site in self.sites:
+            await site.stop()
+        self.last_call()
+
+    async def emptied(self) -> None:
+        """After `stop_listening`: returns when the last connection has ended, but for tunnels, which it doesn't know.
+
+        Whoever has just come, or is about to ask on a connection that was kept, is still answered. It may be cancelled
+        at any time, and `cleanup()` is to be called afterwards.
+        """
+        await asyncio.sleep(_LAST_CALL)
+        while self._front_server.connections:
+            self._front_server.pre_shutdown()
+            await asyncio.sleep(_LOOK_AGAIN)
 
 
 def _end_behind(request: web.BaseRequest) -> None:

@@ -281,6 +281,10 @@ class LiveSessions:
         """The sessions in this worker's hands that are meant, by their names in the store."""
         return {live.key for live in self._by_cookie.values() if meant(live.session)}
 
+    def count_open(self) -> int:
+        """How many sockets are open here, and requests being answered."""
+        return sum(len(live.open) for live in self._by_cookie.values())
+
     def close_open(self) -> None:
         """Close every socket of this worker, and cut what is being answered; sessions and bindings stay."""
         for live in tuple(self._by_cookie.values()):
