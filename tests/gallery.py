@@ -27,7 +27,7 @@ from hubgate.core.announcement import Announcement, Level
 from hubgate.core.identity import Identity, Proof
 from hubgate.core.session import Session
 from hubgate.core.site import Pool, Site, Upstream
-from hubgate.web.account import Seat, Told
+from hubgate.web.account import Helper, Helpers, Seat, Told
 from hubgate.web.files import STATIC_PATH
 from hubgate.web.mfa_views import AskCode, AskTicket, Codes, Enrol, FactorState, Manage, Slug, Trouble, View
 from hubgate.web.presence import Remaining
@@ -293,11 +293,19 @@ def samples(public_url: str = "https://jupyter.example.org", language: str = "en
         told: Told | None = None,
         who: Session = ada,
         factor: FactorState | None = None,
+        helpers: Helpers | None = None,
         left: Remaining | None = None,
         attended: bool = True,
     ) -> Sample:
         return lambda: pages.account(
-            who, seats, told=told, factor=factor, remaining=left, attended=attended, request_id=REQUEST
+            who,
+            seats,
+            told=told,
+            factor=factor,
+            helpers=helpers,
+            remaining=left,
+            attended=attended,
+            request_id=REQUEST,
         )
 
     seats = seats_of(ada)
@@ -311,6 +319,18 @@ def samples(public_url: str = "https://jupyter.example.org", language: str = "en
         "account-alone": account(site(HTC, own_factor=True), seats[:1], Told(0, 0)),
         "account-factor": account(site(HTC, own_factor=True), seats[:1], factor=FactorState(NOW - 90 * 86400, 7)),
         "account-stopping": account(site(HTC, stop_servers=True), seats[:2]),
+        "account-programs": account(
+            usual,
+            seats[:1],
+            helpers=Helpers(
+                (
+                    Helper(HTC, "htc02", "a17", NOW - 9 * 86400, NOW - 40, f"{PROVIDER}/htc/hub/token"),
+                    Helper(HPC, "hpc01", "", NOW - 86400, NOW - 7200, f"{PROVIDER}/hpc/hub/token"),
+                ),
+                NOW + 100_000,
+            ),
+        ),
+        "account-programs-waiting": account(usual, seats[:1], helpers=Helpers((), 0.0)),
         "receipt-stopped": lambda: site(HTC, stop_servers=True).receipt(request_id=REQUEST, pools=[HTC]),
         "confirm-logout-stopping": lambda: site(HTC, stop_servers=True).confirm_logout(ada, request_id=REQUEST),
         "account-provider": account(site(HTC, account_url=f"{PROVIDER}/account/"), seats[:2]),

@@ -42,6 +42,7 @@ from hubgate.upstream.hubapi import HubAccess, HubApis
 from hubgate.upstream.outbox import Outbox
 from hubgate.upstream.prober import Prober
 from hubgate.upstream.registry import Registry, UpstreamState
+from hubgate.upstream.whose import TokenOwners
 from hubgate.web.account import AccountPages
 from hubgate.web.affinity import Bindings
 from hubgate.web.backchannel import BackchannelLogout
@@ -56,10 +57,13 @@ from hubgate.web.login import Entry, LoginPages
 from hubgate.web.logout import LogoutPages
 from hubgate.web.portal import PortalPages, own_pages
 from hubgate.web.presence import SessionPage
+from hubgate.web.programs import Programs
 from hubgate.web.render import Pages
 from hubgate.web.renewals import Renewals
 from hubgate.web.sessions import Sessions
+from hubgate.web.standings import Standings
 from hubgate.web.stepup import Freshness
+from hubgate.web.usernames import Usernames
 from hubgate.web.visit import AccessLine
 
 if TYPE_CHECKING:
@@ -97,11 +101,13 @@ class Served:
 
     def count_tunnels(self) -> int:
         """How many sockets and streams are open: their connections are no longer the listener's."""
-        return self.live.count_open()
+        return self.live.count_open() + (self.front.programs.count_open() if self.front.programs else 0)
 
     def close_tunnels(self) -> None:
         """The end of a graceful stop: sockets and streams have no natural end."""
         self.live.close_open()
+        if self.front.programs is not None:
+            self.front.programs.close_open()
 
 
 @asynccontextmanager
@@ -174,6 +180,24 @@ async def gateway(
             move_after=config.health.move_after,
             candidates=registry.candidates,
         )
+        standings = programs = None
+        if any(pool.api_tokens for pool in site.pools):
+            standings = Standings(store, keyring, age=config.mfa.api_tokens_for, clock=clock)
+            owners = TokenOwners(lambda upstream: registry.state(upstream.name).connections.tls)
+            programs = Programs(
+                ask=(await stack.enter_async_context(owners)).ask,
+                candidates=registry.candidates,
+                usernames=Usernames(store, keyring),
+                standings=standings,
+                store=store,
+                keyring=keyring,
+                audit=audit,
+                metrics=metrics,
+                grace=config.store.outage_grace,
+                enabled=admin.is_enabled if admin else None,
+                clock=clock,
+            )
+            await stack.enter_async_context(programs.kept())
         signer = Signer(keyring.signing_seeds(), site.public_url)
         pages = Pages(
             site,
@@ -206,11 +230,14 @@ async def gateway(
                 endings=endings,
                 judge=entry.judge,
                 audit=audit,
+                standings=standings,
                 clock=clock,
             )
         )
         live.on_due = renewals.begin
-        entrance = Entrance(site, sessions=sessions, live=live, endings=endings, audit=audit, metrics=metrics)
+        entrance = Entrance(
+            site, sessions=sessions, live=live, endings=endings, standings=standings, audit=audit, metrics=metrics
+        )
         freshness = Freshness(config.mfa.acr, clock=clock)
         mfa = None
         if config.mfa.mode == "gateway":
@@ -265,6 +292,7 @@ async def gateway(
                 sessions=sessions,
                 live=live,
                 endings=endings,
+                standings=standings,
                 store=store,
                 headers=pages.base_headers,
                 audit=audit,
@@ -277,6 +305,7 @@ async def gateway(
                 sessions=sessions,
                 endings=endings,
                 factor=mfa.state if mfa else None,
+                standings=standings,
                 pages=pages,
                 audit=audit,
                 limits=limits,
@@ -304,6 +333,7 @@ async def gateway(
             audit=audit,
             metrics=metrics,
             access=access_log,
+            programs=programs,
             clock=clock,
         )
         advice = asyncio.create_task(_advise(store, admin, config.mfa), name="advice at start")

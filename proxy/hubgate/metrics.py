@@ -120,6 +120,7 @@ class Metrics:
         )
         self._up = self._gauge("upstream_up", "1: the hub answers its probes", "livemin", "pool", "upstream")
         self._letters = self._counter("letters", "Letters about second factors by how they ended", "outcome")
+        self._tokens = self._counter("api_tokens", "Looks at API tokens of hubs by how they ended", "outcome")
         self._store_faults = self._counter("store_faults", "Calls that the session store did not answer")
         self._counts: dict[tuple[str, str], RequestCount] = {}
 
@@ -165,6 +166,10 @@ class Metrics:
     def letter(self, outcome: Literal["sent", "failed", "dropped"]) -> None:
         """A letter was handed over, given up, or not taken at all."""
         self._letters.labels(outcome).inc()
+
+    def api_token(self, outcome: str) -> None:
+        """A token that a program came with was looked at: `ok`, or the code of the fault."""
+        self._tokens.labels(outcome).inc()
 
     def sessions_cached(self, number: int) -> None:
         """How many sessions this process has in its memory."""

@@ -61,3 +61,13 @@ def test_the_table_is_bounded_and_forgets_the_longest_unused() -> None:
 )
 def test_a_customer_is_one_source(address: str, key: str) -> None:
     assert source_key(address) == key
+
+
+def test_looking_ahead_costs_nothing() -> None:
+    throttle = Throttle(Rate(burst=1, per_second=0.5))
+    assert throttle.ahead("a", 100.0) == 0
+    assert len(throttle) == 0
+    assert throttle.wait("a", 100.0) == 0
+    assert [throttle.ahead("a", 100.0) for _ in range(3)] == [2.0, 2.0, 2.0]
+    assert throttle.ahead("a", 102.0) == 0
+    assert throttle.wait("a", 102.0) == 0

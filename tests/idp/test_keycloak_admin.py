@@ -172,6 +172,30 @@ async def test_refusals_are_told_by_their_status(
     assert "secret-in-the-text" not in f"{caught.value!r}{caught.value}"
 
 
+@pytest.mark.parametrize(
+    ("answer", "enabled"),
+    [
+        ((200, '{"id": "u", "enabled": true}'), True),
+        ((200, '{"id": "u", "enabled": false}'), False),
+        ((404, '{"error": "User not found"}'), False),
+    ],
+)
+async def test_somebody_disabled_or_gone_is_told_from_no_answer(
+    administration: Administration, answer: tuple[int, str], enabled: bool
+) -> None:
+    administration.answer = answer
+    assert await KeycloakAdmin(oidc(administration.issuer), ACCOUNT).is_enabled("u") is enabled
+
+
+@pytest.mark.parametrize("answer", [(403, "{}"), (500, ""), (200, '"text"'), (200, "[]")])
+async def test_an_administration_that_does_not_say_disables_nobody(
+    administration: Administration, answer: tuple[int, str]
+) -> None:
+    administration.answer = answer
+    with pytest.raises(ProviderFault):
+        await KeycloakAdmin(oidc(administration.issuer), ACCOUNT).is_enabled("u")
+
+
 async def test_a_subject_stays_one_segment_of_the_path(administration: Administration) -> None:
     admin = KeycloakAdmin(oidc(administration.issuer), ACCOUNT)
     administration.answer = (200, json.dumps([{"type": "password"}, {"type": "webauthn"}]))

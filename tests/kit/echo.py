@@ -1,6 +1,7 @@
 """A server in place of a hub, which keeps exactly what it received and tells it.
 
-It answers everything below any path: JSON with what it got, `hub/health` with 200, a WebSocket handshake with an echo.
+It answers everything below any path: JSON with what it got, `hub/health` with 200, a WebSocket handshake with an echo,
+and the gateway's question whose a token is.
 """
 
 from __future__ import annotations
@@ -30,13 +31,30 @@ class Received:
 
 
 class Echo:
-    """An upstream. `received` holds everything but health probes, oldest first."""
+    """An upstream. `received` holds everything but the gateway's own questions, oldest first.
+
+    `tokens`: whose they are, by token, with what differs from a person's own (as `GET hub/api/user` tells it); `asked`:
+    the tokens that the gateway asked about. `silent`: it doesn't tell.
+    """
 
     def __init__(self, name: str = "echo") -> None:
         self.name = name
         self.received: list[Received] = []
         self.url = ""
         self.healthy = True
+        self.tokens: dict[str, dict[str, object]] = {}
+        self.asked: list[str] = []
+        self.silent = False
+
+    def gives(self, token: str, name: str, **more: object) -> str:
+        """Let somebody have this token."""
+        self.tokens[token] = {
+            "kind": "user",
+            "name": name,
+            "token_id": f"a{len(self.tokens)}",
+            "session_id": None,
+        } | more
+        return token
 
     def app(self) -> web.Application:
         app = web.Application(client_max_size=0)
@@ -46,6 +64,8 @@ class Echo:
     async def _answer(self, request: web.Request) -> web.StreamResponse:
         if request.path.endswith("/hub/health"):
             return web.Response(status=200 if self.healthy else 503)
+        if request.path.endswith("/hub/api/user") and request.headers.get("User-Agent") == "hubgate":
+            return self._whose(request.headers["Authorization"].removeprefix("token "))
         headers = tuple((name.decode("latin-1"), value.decode("latin-1")) for name, value in request.raw_headers)
         if request.headers.get("Upgrade", "").lower() == "websocket":
             self.received.append(Received(request.method, request.raw_path, headers, b""))
@@ -61,6 +81,13 @@ class Echo:
             "length": len(body),
         }
         return web.Response(text=json.dumps(told), content_type="application/json")
+
+    def _whose(self, token: str) -> web.Response:
+        self.asked.append(token)
+        if self.silent:
+            return web.Response(status=500)
+        model = self.tokens.get(token)
+        return web.json_response(model or {"status": 403, "message": "Forbidden"}, status=200 if model else 403)
 
     async def _echo_messages(self, request: web.Request) -> web.WebSocketResponse:
         socket = web.WebSocketResponse()

@@ -16,7 +16,8 @@ from hubgate.ops.cli import main
 from hubgate.ops.demo.redis import RedisServer
 from hubgate.ops.exits import Exit
 from hubgate.store import open_store
-from hubgate.web.sessions import Found, Sessions
+from hubgate.web.sessions import Found, Sessions, user_key
+from hubgate.web.standings import Standings
 from hubgate.web.usernames import Usernames
 from tests.ops.serving import write_config
 
@@ -50,6 +51,7 @@ def begun(path: Path, *names: str) -> list[Found]:
                 user_agent=FIREFOX,
             )
             await sessions.note([(each.key, each.session.visited("htc01"))])
+            await Standings(store, keyring, age=3600.0).note(who, Proof("mfa", ("pwd", "otp")))
             found.append(each)
         await store.close()
         return found
@@ -103,6 +105,10 @@ def test_they_end_and_it_is_written_down(
     assert remaining == left
     assert f"Ended: {count} session" in told.out
     assert "identity provider did not confirm" in told.err  # there is none here
+    programs = [line for line in lines if line["event"] == "api_token"]
+    lines = [line for line in lines if line not in programs]
+    assert [(line["outcome"], line["user"]) for line in programs] == [("owner_ended", "ada")] * (choice[0] == "--user")
+    assert ("programs" in told.out) is bool(programs)
     assert [(line["event"], line["outcome"]) for line in lines] == [("session_end", "admin")] * count
     assert {line["session"] for line in lines} <= {each.session.handle for each in found}
     assert all(line["by"] for line in lines)
@@ -131,3 +137,26 @@ def test_without_the_store_nothing_is_said_to_have_ended(
     told = capsys.readouterr()
     assert "Redis" in told.err
     assert "Ended" not in told.out
+
+
+@pytest.mark.parametrize(
+    "command", [("sessions", "end", "--user", "ada"), ("users", "release", "ada")], ids=["sessions-end", "release"]
+)
+def test_somebodys_programs_end_with_what_an_administrator_ends(path: Path, command: tuple[str, ...]) -> None:
+    """Also when they are logged in nowhere: programs run while nobody is."""
+    (found, bobs) = begun(path, "ada", "bob")
+    config = load(path)
+
+    async def standing(owner: str, *, ended: str = "") -> bool:
+        store = open_store(config.store.url.reveal())
+        if ended:
+            await store.delete(f"session:{ended}")
+        known = await Standings(store, Keyring(config.keys), age=3600.0).of(owner)
+        await store.close()
+        return known is not None
+
+    adas, other = user_key(found.session.identity), user_key(bobs.session.identity)
+    assert asyncio.run(standing(adas, ended=found.key))
+    assert main([*command, "-c", str(path)]) == Exit.OK
+    assert not asyncio.run(standing(adas))
+    assert asyncio.run(standing(other))

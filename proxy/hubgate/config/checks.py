@@ -129,6 +129,14 @@ def _step_ups(config: Config) -> Iterator[Fault]:
                     yield _fault((*location, "step_up"), list(pool.step_up), 'nothing: mfa.mode is "off"')
 
 
+def _api_tokens(config: Config) -> Iterator[Fault]:
+    for location, pool in _pools(config):
+        with suppress(Unknown):
+            if pool.api_tokens and pool.disclose == "all":
+                # Whoever answers there is no hub, and would be asked whose a token is.
+                yield _fault((*location, "api_tokens"), pool.api_tokens, 'false where disclose is "all": no hubs')
+
+
 def _mail(config: Config) -> Iterator[Fault]:
     mail = config.mail
     if mail is None:
@@ -295,6 +303,7 @@ _CHECKS: tuple[Check, ...] = (
     _other_authorities,
     _second_factor,
     _step_ups,
+    _api_tokens,
     _mail,
     _limits,
     _identity_header,

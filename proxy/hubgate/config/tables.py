@@ -187,6 +187,10 @@ class Mfa(Table):
         "from `hubgate users enrolment-ticket NAME`",
         "open",
     )
+    api_tokens_for: Annotated[Duration, Field(ge=60)] = _key(
+        "how long after their last second factor somebody's API tokens are good, where pools take them (api_tokens)",
+        "36h",
+    )
 
 
 class Mail(Table):
@@ -349,6 +353,11 @@ class Pool(Table):
         [],
     )
     step_up_max_age: Annotated[Duration, Field(ge=60)] = _key("how lately, a minute or more", "15m")
+    api_tokens: StrictBool = _key(
+        "programs get to hub/api and user/*/api with the hubs' own API tokens (Authorization: token …), while their "
+        "owner's second factor is younger than mfa.api_tokens_for",
+        False,
+    )
     help: LocalText = _key(
         "what somebody without access can do", "", example="Ask your group leader for an allocation."
     )
@@ -457,4 +466,5 @@ class Config(Table):
             groups=pool.groups,
             disclose=Disclose(pool.disclose),
             step_up=Demand(pool.step_up, pool.step_up_max_age, self.mfa.acr) if pool.step_up else None,
+            api_tokens=pool.api_tokens,
         )

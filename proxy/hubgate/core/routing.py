@@ -19,6 +19,7 @@ from functools import lru_cache
 from typing import Final, Literal, NamedTuple
 from urllib.parse import unquote_to_bytes
 
+from hubgate.core.api_tokens import is_api
 from hubgate.core.freshness import Demand
 from hubgate.core.site import Pool, Site
 from hubgate.errors import ClientFault
@@ -190,6 +191,11 @@ class Router:
                 if self._literal(mounts, reading, target.host) != route:
                     raise ClientFault("target_ambiguous", "the path leads to different places in different readings")
         return route
+
+    def is_api(self, target: Target, pool: Pool) -> bool:
+        """Whether a target that belongs to `pool` is one of its API, in every reading."""
+        readings = (target.path,) if target.plain else (target.path, *_readings(target.path))
+        return all(is_api(reading.removeprefix(pool.path)) for reading in readings)
 
     def match_plain(self, host: str, path: str) -> Route:
         """The same for a path that has one reading only."""

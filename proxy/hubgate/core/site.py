@@ -46,6 +46,7 @@ class Pool:
 
     `host` is None for pools below the portal's own address, else `name` or `name:port` in lower case.
     `groups`: who may use it; empty means everyone who logged in. `step_up`: where its second factor must be fresh.
+    `api_tokens`: programs get to its API with the hubs' own tokens.
     """
 
     name: str
@@ -59,6 +60,7 @@ class Pool:
     groups: tuple[str, ...] = ()
     disclose: Disclose = Disclose.HUB
     step_up: Demand | None = None
+    api_tokens: bool = False
 
     def admits(self, groups: tuple[str, ...]) -> bool:
         """Whether somebody in these groups may use the pool."""

@@ -56,6 +56,11 @@ class Throttle:
             self._buckets.popitem(last=False)
         return seconds
 
+    def ahead(self, key: str, now: float) -> float:
+        """What `wait` would say now. For what costs something only when it fails."""
+        bucket = self._buckets.get(key)
+        return 0.0 if bucket is None else bucket.take(self._rate, now)[1]
+
 
 def source_key(address: str) -> str:
     """The key that an IP address counts under: an IPv6 customer owns a /64 (RFC 6177), so its addresses count as one.

@@ -74,6 +74,19 @@ class KeycloakAdmin:
             # This key alone: what is left out stays as it is.
             await admin.a_update_user(_segment(subject), {"requiredActions": actions})
 
+    async def is_enabled(self, subject: str) -> bool:
+        """Whether somebody may still log in: there, and not disabled."""
+        try:
+            async with self._admin() as admin:
+                user = await admin.a_get_user(_segment(subject))
+                if not isinstance(user, dict) or not isinstance(user.get("enabled"), bool):
+                    raise TypeError("that is no user")  # as `_admin` translates it
+                return bool(user["enabled"])
+        except ProviderFault as fault:
+            if fault.evidence.get("status") == "404":
+                return False
+            raise
+
     async def end_sessions(self, subject: str) -> None:
         """End all of somebody's Keycloak sessions, in every browser and at every client."""
         async with self._admin() as admin:

@@ -201,7 +201,9 @@ def _session_commands(parser: argparse.ArgumentParser) -> None:
     meaning = "end sessions at once, on every gateway, with everything that is open in them"
     ending = actions.add_parser("end", help=meaning, description=meaning, allow_abbrev=False)
     chosen = ending.add_mutually_exclusive_group(required=True)
-    chosen.add_argument("--user", metavar="NAME", help="all of this user's, at Keycloak too where [keycloak] is set")
+    chosen.add_argument(
+        "--user", metavar="NAME", help="all of this user's and their programs, at Keycloak too where it is set"
+    )
     chosen.add_argument("--id", metavar="ID", help="one, by its id in `sessions list` or the audit log")
     chosen.add_argument("--all", action="store_true", help="everybody's")
     for command in (listing, ending):
@@ -218,8 +220,10 @@ def _sessions(config: Config, arguments: argparse.Namespace) -> int:
         return Exit.OK
     ended = asyncio.run(sessions.ended(config, sessions.Choice(user=arguments.user, id=arguments.id)))
     count, connections = ended.closed.sessions, ended.closed.connections
+    if ended.programs:
+        print("Ended: their programs, until they log in again.")
     if not count:
-        print("There is no such session; nothing was changed.")
+        print("There is no such session" + ("." if ended.programs else "; nothing was changed."))
         return Exit.OK
     print(f"Ended: {count} session{'s'[: count != 1]}, {connections} open connection{'s'[: connections != 1]}.")
     if not ended.closed.complete:

@@ -205,9 +205,11 @@ class AccessLog:
 @lru_cache(maxsize=4096)
 def _told(caller: Caller) -> tuple[str, str]:
     """What is the same for all requests of a caller; quoting it each time would double the cost of a line."""
+    auth = f', "auth": {quoted(caller.auth)}' if caller.auth else ""
     return (
         f'"client": {quoted(caller.address)}, "host": {quoted(caller.host[:256])}',
-        f'"user": {_or_null(caller.user)}, "pool": {_or_null(caller.pool)}, "upstream": {_or_null(caller.upstream)}',
+        f'"user": {_or_null(caller.user)}, "pool": {_or_null(caller.pool)}, "upstream": {_or_null(caller.upstream)}'
+        f"{auth}",
     )
 
 

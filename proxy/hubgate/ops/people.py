@@ -19,14 +19,22 @@ from hubgate.store import open_store
 from hubgate.store.base import Store
 from hubgate.web.factors import Factors
 from hubgate.web.letters import letters_of, mail_server
+from hubgate.web.standings import Standings
 from hubgate.web.tickets import LIFETIME, Tickets
 from hubgate.web.usernames import Usernames
 
 
 async def released(config: Config, username: str) -> bool:
-    """Let the next person own a username; whether anybody did. Raises StoreFault."""
+    """Let the next person own a username, which ends the programs of the one before; whether anybody did. Raises
+    StoreFault."""
+    keyring = Keyring(config.keys)
     async with opened_store(config) as store:
-        return await Usernames(store, Keyring(config.keys)).release(username)
+        usernames = Usernames(store, keyring)
+        owner = await usernames.owner(username)
+        freed = await usernames.release(username)
+        if owner is not None:
+            await Standings(store, keyring, age=config.mfa.api_tokens_for).end(owner)
+        return freed
 
 
 async def otp_reset(config: Config, username: str) -> str | None:
@@ -38,6 +46,8 @@ async def otp_reset(config: Config, username: str) -> str | None:
     async with opened_store(config) as store:
         owner = await Usernames(store, keyring).owner(username)
         address = None if owner is None else await Factors(store, keyring).reset(owner)
+        if owner is not None:
+            await Standings(store, keyring, age=config.mfa.api_tokens_for).end(owner)
     if address is None:
         return None
     with audit_log(config) as audit:

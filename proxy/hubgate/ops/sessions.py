@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from hubgate.app import hub_apis
@@ -23,6 +23,7 @@ from hubgate.web.account import seat
 from hubgate.web.affinity import Bindings
 from hubgate.web.endings import Ended, Endings
 from hubgate.web.sessions import Closed, Found, Sessions
+from hubgate.web.standings import Standings
 from hubgate.web.usernames import Usernames
 
 _PATIENCE = 30.0  # seconds for the provider and the hubs, which an administrator would rather wait for
@@ -44,6 +45,7 @@ class Directory:
     sessions: Sessions
     usernames: Usernames
     bindings: Bindings
+    standings: Standings
 
     async def chosen(self, choice: Choice) -> list[Found]:
         """The sessions that are meant, the oldest first. Raises StoreFault."""
@@ -71,7 +73,8 @@ async def directory(config: Config) -> AsyncIterator[Directory]:
             move_after=config.health.move_after,
             candidates=lambda _: (),  # nobody is placed from here
         )
-        yield Directory(config, sessions, Usernames(store, keyring), bindings)
+        standings = Standings(store, keyring, age=config.mfa.api_tokens_for)
+        yield Directory(config, sessions, Usernames(store, keyring), bindings, standings)
 
 
 async def listed(config: Config, choice: Choice) -> list[dict[str, Any]]:
@@ -119,7 +122,8 @@ def table(rows: Sequence[Mapping[str, Any]]) -> Iterator[str]:
 
 
 async def ended(config: Config, choice: Choice) -> Ended:
-    """End sessions, with all that hangs on them; of a user, at Keycloak also those that hubgate knows nothing of.
+    """End sessions, with all that hangs on them; of a user, their programs, too, and at Keycloak also the sessions that
+    hubgate knows nothing of.
 
     Raises StoreFault: nothing can be said about what goes on.
     """
@@ -127,8 +131,12 @@ async def ended(config: Config, choice: Choice) -> Ended:
         opened = await stack.enter_async_context(directory(config))
         audit = stack.enter_context(audit_log(config))
         found = await opened.chosen(choice)
+        owner = None if choice.user is None else await opened.usernames.owner(choice.user)
+        programs = owner is not None and await opened.standings.end(owner)
+        if programs:
+            audit.event("api_token", "owner_ended", user=choice.user, by=operator())
         if not found:
-            return Ended(Closed(0), provider=True)
+            return Ended(Closed(0), provider=True, programs=programs)
         provider = await stack.enter_async_context(OIDCClient(config.oidc, config.mfa))
         endings = await stack.enter_async_context(
             Endings(
@@ -148,7 +156,7 @@ async def ended(config: Config, choice: Choice) -> Ended:
         if choice.user is not None and config.keycloak is not None:
             admin = KeycloakAdmin(config.oidc, config.keycloak, config.mfa)
             done = Ended(done.closed, provider=await _ended_at_keycloak(admin, found))
-    return done
+    return replace(done, programs=programs)
 
 
 async def _ended_at_keycloak(admin: KeycloakAdmin, found: Sequence[Found]) -> bool:

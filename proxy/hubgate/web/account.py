@@ -1,8 +1,8 @@
 """What somebody finds about themselves: `/_hubgate/account`.
 
-Their sessions, each with a button that ends it, and the way to their second factor. Only a form of ours, sent by the
-person, ends anything; what it names is looked for among that person's own sessions and nowhere else. The session in
-which they look at the page ends by Log Out, as everywhere.
+Their sessions, each with a button that ends it, their programs, and the way to their second factor. Only a form of
+ours, sent by the person, ends anything; what it names is looked for among that person's own sessions and nowhere else.
+The session in which they look at the page ends by Log Out, as everywhere.
 """
 
 from __future__ import annotations
@@ -27,6 +27,7 @@ from hubgate.web.live import LiveSession
 from hubgate.web.presence import remaining
 from hubgate.web.render import ACCOUNT_PATH, UNATTENDED, Pages, login_url
 from hubgate.web.sessions import Found, Sessions
+from hubgate.web.standings import Standings
 from hubgate.web.visit import Visit, visit_of
 
 if TYPE_CHECKING:  # most sites leave the second factor to the provider
@@ -53,6 +54,27 @@ class Seat:
 
 
 @dataclass(frozen=True, slots=True)
+class Helper:
+    """A program of its owner's as they see it: an API token that was used. `url`: where the hub lists their tokens.
+    Times in seconds since the epoch."""
+
+    pool: Pool
+    hub: str
+    id: str
+    first: float
+    last: float
+    url: str
+
+
+@dataclass(frozen=True, slots=True)
+class Helpers:
+    """The programs of somebody, and until when they may go on without a new login, 0.0: they may not."""
+
+    used: tuple[Helper, ...]
+    until: float
+
+
+@dataclass(frozen=True, slots=True)
 class Told:
     """What was just ended, as the address says; nothing hangs on it."""
 
@@ -74,8 +96,14 @@ def examples(session: Session, site: Site) -> tuple[Seat, ...]:
     return here, replace(here, browser="-", system="-", pools=site.pools, here=False)
 
 
+def example_helpers(site: Site) -> Helpers:
+    """Programs to try a template with."""
+    return Helpers(tuple(Helper(pool, "-", "a1", 0.0, 0.0, "/") for pool in site.pools), 1.0)
+
+
 class AccountPages:
-    """GET and POST of `ACCOUNT_PATH` on the portal's host. `factor`: None where second factors are the provider's."""
+    """GET and POST of `ACCOUNT_PATH` on the portal's host. `factor`: None where second factors are the provider's;
+    `standings`: None where no pool takes API tokens."""
 
     def __init__(
         self,
@@ -84,6 +112,7 @@ class AccountPages:
         sessions: Sessions,
         endings: Endings,
         factor: FactorOf | None,
+        standings: Standings | None,
         pages: Pages,
         audit: Audit,
         limits: Limits,
@@ -95,6 +124,7 @@ class AccountPages:
         self._sessions = sessions
         self._endings = endings
         self._factor = factor
+        self._standings = standings
         self._pages = pages
         self._audit = audit
 
@@ -113,11 +143,13 @@ class AccountPages:
         pages = self._pages.to(visit.accept_language)
         session = visit.live.session
         factor = await self._factor(session.identity) if self._factor else None
+        helpers = await self._helpers(self._standings, visit.live.user_key) if self._standings else None
         return pages.account(
             session,
             seats,
             told=_told(request),
             factor=factor,
+            helpers=helpers,
             remaining=remaining(session, self._limits, self._clock()),
             attended=attended,
             request_id=visit.id,
@@ -141,6 +173,20 @@ class AccountPages:
         """The person's sessions apart from the one they are in; those that have met a limit are none."""
         found = await self._sessions.of(live.user_key)
         return [each for each in found if each.key != live.key and self._sessions.is_live(each.session)]
+
+    async def _helpers(self, standings: Standings, user: str) -> Helpers:
+        """The programs that came lately, at pools that there are."""
+        pools = {pool.name: pool for pool in self._site.pools if pool.api_tokens}
+        standing = await standings.of(user)
+        used = tuple(
+            Helper(pool, use.hub, use.id, use.first, use.last, self._token_page(pool))
+            for use in await standings.uses(user)
+            if (pool := pools.get(use.pool)) is not None
+        )
+        return Helpers(used, standing.until if standing else 0.0)
+
+    def _token_page(self, pool: Pool) -> str:
+        return f"{self._site.origin(self._site.pool_host(pool))}{pool.path}hub/token"
 
     def _audited(self, visit: Visit, found: Found) -> None:
         self._audit.event(

@@ -26,6 +26,7 @@ from hubgate.web.endings import Endings
 from hubgate.web.forms import form_fields
 from hubgate.web.live import LiveSessions
 from hubgate.web.sessions import Sessions, fingerprint, person_key
+from hubgate.web.standings import Standings
 from hubgate.web.visit import Visit, visit_of
 
 _LINES = Rate(burst=60, per_second=1.0)  # of the audit log, on tokens that are refused, per source
@@ -39,7 +40,7 @@ class Checks(Protocol):
 
 
 class BackchannelLogout:
-    """POST `logout_token`. `headers`: of our own answers."""
+    """POST `logout_token`. `headers`: of our own answers. `standings`: None where no pool takes API tokens."""
 
     def __init__(
         self,
@@ -48,6 +49,7 @@ class BackchannelLogout:
         sessions: Sessions,
         live: LiveSessions,
         endings: Endings,
+        standings: Standings | None,
         store: Store,
         headers: Mapping[str, str],
         audit: Audit,
@@ -57,6 +59,7 @@ class BackchannelLogout:
         self._sessions = sessions
         self._live = live
         self._endings = endings
+        self._standings = standings
         self._store = store
         self._headers = headers
         self._audit = audit
@@ -98,7 +101,11 @@ class BackchannelLogout:
         if token.sid:
             found = await self._sessions.of_provider(token.issuer, token.sid)
         else:
-            found = await self._sessions.of(person_key(token.issuer, token.subject))
+            # Not one session of theirs but the person is out: that is the end of their programs, too.
+            person = person_key(token.issuer, token.subject)
+            if self._standings is not None:
+                await self._standings.end(person)
+            found = await self._sessions.of(person)
         meant = [each for each in found if _meant(token, each.session)]
         # The provider has ended its own already.
         ended = await self._endings.end(meant, provider=False)

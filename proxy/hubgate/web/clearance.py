@@ -16,13 +16,15 @@ from hubgate.upstream.http import ConnectionPool, Rewrite
 
 
 class Caller(NamedTuple):
-    """Who asks whom, as metrics and access log say it; empty where it isn't known, or none."""
+    """Who asks whom, as metrics and access log say it; empty where it isn't known, or none. `auth`: `token`, or empty
+    for a session."""
 
     address: str
     host: str
     user: str
     pool: str
     upstream: str
+    auth: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -37,10 +37,12 @@ _AT_ONCE = 16  # sessions whose loose ends are tied up at the same time
 
 @dataclass(frozen=True, slots=True)
 class Ended:
-    """What is known when the waiting is over. `provider`: whether it ended its own sessions; None: no answer yet."""
+    """What is known when the waiting is over. `provider`: whether it ended its own sessions; None: no answer yet.
+    `programs`: theirs were ended, too."""
 
     closed: Closed
     provider: bool | None
+    programs: bool = False
 
 
 class Endings:

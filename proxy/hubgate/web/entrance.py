@@ -23,6 +23,7 @@ from hubgate.web.endings import Endings
 from hubgate.web.live import LiveSessions
 from hubgate.web.logout import left_behind
 from hubgate.web.sessions import Sessions, user_key
+from hubgate.web.standings import Standings
 from hubgate.web.visit import Visit
 
 
@@ -56,7 +57,7 @@ class Arrival:
 
 
 class Entrance:
-    """Where sessions begin."""
+    """Where sessions begin. `standings`: None where no pool takes API tokens."""
 
     def __init__(
         self,
@@ -65,6 +66,7 @@ class Entrance:
         sessions: Sessions,
         live: LiveSessions,
         endings: Endings,
+        standings: Standings | None,
         audit: Audit,
         metrics: Metrics,
     ) -> None:
@@ -72,6 +74,7 @@ class Entrance:
         self._sessions = sessions
         self._live = live
         self._endings = endings
+        self._standings = standings
         self._audit = audit
         self._metrics = metrics
 
@@ -90,6 +93,8 @@ class Entrance:
         """
         identity, proof = arrival.identity, arrival.proof
         before = visit.live
+        if self._standings is not None:
+            await self._standings.note(identity, proof)
         cookie, found = await self._sessions.create(
             identity,
             proof,

@@ -19,8 +19,9 @@ from typing import Any, assert_never
 from aiohttp import web
 
 from hubgate.audit import Audit
+from hubgate.core import api_tokens
 from hubgate.core.access import Challenge, Deny, Forward, Kind, StepUp, decide, kind_of, origin_allowed
-from hubgate.core.balancer import Unavailable
+from hubgate.core.balancer import RETRY_AFTER, Unavailable
 from hubgate.core.cookies import (
     HubCookieTags,
     RequestCookies,
@@ -32,12 +33,12 @@ from hubgate.core.cookies import (
 from hubgate.core.headers import HeaderRules, client_address, forwarded_lines
 from hubgate.core.health import Observation
 from hubgate.core.presence import is_sign, is_spoken_on
-from hubgate.core.routing import NoRoute, PoolRoute, PortalRoute, Router, Zone, parse_target
+from hubgate.core.routing import NoRoute, PoolRoute, PortalRoute, Router, Target, Zone, parse_target
 from hubgate.core.session import Limits
 from hubgate.core.site import Pool, Site
 from hubgate.errors import ClientFault, HubgateFault, StoreFault, UpstreamFault
 from hubgate.metrics import Metrics
-from hubgate.upstream.http import Aborted, Answer, ClientAborted, ConnectionPool, UpstreamRequest, exchange
+from hubgate.upstream.http import Aborted, Answer, ClientAborted, ConnectionPool, Rewrite, UpstreamRequest, exchange
 from hubgate.upstream.registry import Registry
 from hubgate.upstream.tunnel import Tunnel
 from hubgate.web.affinity import Bindings
@@ -46,10 +47,11 @@ from hubgate.web.disclosure import Disclosure
 from hubgate.web.ear import Ear
 from hubgate.web.live import Bound, LiveSession, LiveSessions
 from hubgate.web.portal import SESSIONLESS
+from hubgate.web.programs import Program, Programs
 from hubgate.web.render import SESSION_PATH, UNATTENDED, Pages, login_url
 from hubgate.web.turnstile import Turnstile
 from hubgate.web.visit import AccessLine, Visit, attach
-from hubgate.web.wire import ClientConnection, peer_address, raw_target, request_framing
+from hubgate.web.wire import ClientConnection, RequestFraming, peer_address, raw_target, request_framing
 
 log = logging.getLogger(__name__)
 
@@ -58,6 +60,7 @@ OwnPages = Callable[[web.Request], Awaitable[web.StreamResponse]]
 _BETWEEN_HANDSHAKES = 0.002  # seconds: some three times what one takes; with 1 ms, others waited ten times as long
 _HANDSHAKES_AT_ONCE = 32
 _ANNOUNCED = frozenset({"hub_down", "no_hub_available"})  # once, when the hub's condition changed: not for each request
+_UNLIMITED = Limits(idle=math.inf, max=math.inf)  # what limits programs is their owner's standing
 _NONE: frozenset[bytes] = frozenset()
 
 
@@ -79,6 +82,7 @@ class Gateway:
     audit: Audit
     metrics: Metrics
     access: AccessLine | None
+    programs: Programs | None = None
     turnstile: Turnstile = field(default_factory=lambda: Turnstile(_BETWEEN_HANDSHAKES, credit=_HANDSHAKES_AT_ONCE))
     clock: Callable[[], float] = time.time
 
@@ -91,7 +95,7 @@ class Gateway:
             visit.host, visit.path, visit.raw = target.host, target.path, target.raw
             match self.router.match(target):
                 case PoolRoute() as route:
-                    response = await self._forward(visit, request, client, route)
+                    response = await self._forward(visit, request, client, route, target)
                 case PortalRoute():
                     if not target.path.startswith(SESSIONLESS):
                         await self._recognise(visit, parse_cookies(_cookie_field(request), self.site.cookie))
@@ -143,9 +147,11 @@ class Gateway:
                 visit.session_cookie, visit.host
             )
 
-    def _admitted(self, visit: Visit, route: PoolRoute, origins: Sequence[str]) -> LiveSession | web.Response:
+    def _admitted(
+        self, visit: Visit, route: PoolRoute, origins: Sequence[str], limits: Limits
+    ) -> LiveSession | web.Response:
         """The session under which this request may go on, or the way to one."""
-        match decide(route.pool, visit.session, visit.kind, limits=self.limits, now=self.clock(), demand=route.demand):
+        match decide(route.pool, visit.session, visit.kind, limits=limits, now=self.clock(), demand=route.demand):
             case Challenge(kind=Kind.NAVIGATION):
                 return self.pages.redirect(login_url(visit.raw), status=302)
             case Challenge():
@@ -170,15 +176,21 @@ class Gateway:
     # -- which hub, and over to it
 
     async def _forward(
-        self, visit: Visit, request: web.Request, client: ClientConnection, route: PoolRoute
+        self, visit: Visit, request: web.Request, client: ClientConnection, route: PoolRoute, target: Target
     ) -> web.StreamResponse:
         pool, began = route.pool, self.clock()
         visit.pool = pool.name
         headers = self.rules.to_upstream(request.raw_headers)
         framing = request_framing(request)
         cookies = parse_cookies(headers.cookie, self.site.cookie)
+        token = None
+        if pool.api_tokens and "Authorization" in request.headers:
+            token = api_tokens.token_in([v for name, v in request.raw_headers if name.lower() == b"authorization"])
+            alone = not cookies.session and api_tokens.is_program(request.headers)
+            if token and alone and self.router.is_api(target, pool):
+                return await self._forward_program(visit, request, client, route, token)
         await self._recognise(visit, cookies)
-        live = self._admitted(visit, route, request.headers.getall("Origin", ()))
+        live = self._admitted(visit, route, request.headers.getall("Origin", ()), self.limits)
         if isinstance(live, web.Response):
             self._account(visit, request, _answer(live))
             return live
@@ -193,26 +205,19 @@ class Gateway:
             if isinstance(bound, Unavailable):
                 return self._unavailable(visit, request, live, pool, bound)
             visit.upstream = bound.affinity.upstream
+            if token is not None and self.programs is not None:
+                who = live.session.identity.username
+                await self.programs.demand_own(pool, visit.upstream, token, username=who, address=visit.address)
             if signs:  # only now: the page on which people wait for a hub loads itself anew
                 live.person_seen(began)
             clearance = self._cleared(visit, headers.cookie or b"", cookies, live, route, bound)
-            head = b"".join((f"{request.method} {visit.raw} HTTP/1.1\r\n".encode(), *headers.lines, clearance.lines))
             try:
-                if client.ended:
-                    raise ClientAborted("session_ended")
-                if (fault := client.take_fault()) is not None:
-                    raise fault
-                answer = await exchange(
-                    clearance.connections,
-                    UpstreamRequest(
-                        method=request.method,
-                        head=head,
-                        length=framing.length,
-                        chunked=framing.chunked,
-                        upgrade=framing.upgrade,
-                        expect_continue=framing.expect_continue,
-                    ),
+                answer = await self._exchanged(
+                    visit,
+                    request,
                     client,
+                    framing,
+                    (*headers.lines, clearance.lines),
                     rewrite=clearance.rewrite,
                     on_tunnel=partial(self._opened, visit, live, route),
                 )
@@ -232,6 +237,75 @@ class Gateway:
                 return self._unavailable(visit, request, live, pool, self.bindings.away(pool, bound.affinity))
             self._account(visit, request, answer)
             return client.finished(answer)
+
+    async def _exchanged(
+        self,
+        visit: Visit,
+        request: web.Request,
+        client: ClientConnection,
+        framing: RequestFraming,
+        lines: Iterable[bytes],
+        *,
+        rewrite: Rewrite,
+        on_tunnel: Callable[[Tunnel], None],
+    ) -> Answer:
+        """Over to the hub that was chosen, and back."""
+        if client.ended:
+            raise ClientAborted("session_ended")
+        if (fault := client.take_fault()) is not None:
+            raise fault
+        return await exchange(
+            self.registry.state(visit.upstream).connections,
+            UpstreamRequest(
+                method=request.method,
+                head=b"".join((f"{request.method} {visit.raw} HTTP/1.1\r\n".encode(), *lines)),
+                length=framing.length,
+                chunked=framing.chunked,
+                upgrade=framing.upgrade,
+                expect_continue=framing.expect_continue,
+            ),
+            client,
+            rewrite=rewrite,
+            on_tunnel=on_tunnel,
+        )
+
+    async def _forward_program(
+        self, visit: Visit, request: web.Request, client: ClientConnection, route: PoolRoute, token: str
+    ) -> web.StreamResponse:
+        """The same for a program: to the hub that knows its token, without cookies, and in its own name alone."""
+        assert self.programs is not None  # noqa: S101 - it is there where a pool takes tokens
+        pool = route.pool
+        visit.auth, visit.scripted = "token", True
+        visit.kind = Kind.UPGRADE if visit.kind is Kind.UPGRADE else Kind.FETCH
+        if api_tokens.has_token_in_query(visit.raw):
+            raise ClientFault("token_in_query", "a second token, in the query")
+        headers, framing = self.rules.to_upstream(request.raw_headers), request_framing(request)
+        program = await self.programs.admit(pool, token, address=visit.address)
+        visit.live, visit.upstream = program.live, program.hub
+        self._admitted(visit, route, request.headers.getall("Origin", ()), _UNLIMITED)
+        program.live.open[client] = pool.name
+        hub = next(each for each in self.registry.candidates(pool) if each.name == program.hub)
+        if not hub.serves(route.zone):
+            raise UpstreamFault("hub_down", status=503, retry_after=RETRY_AFTER)
+        if framing.upgrade:
+            await self.turnstile.passed()
+        proto = "https" if self.site.secure else "http"
+        try:
+            answer = await self._exchanged(
+                visit,
+                request,
+                client,
+                framing,
+                (*headers.lines, forwarded_lines(client=visit.address, host=visit.host, proto=proto)),
+                rewrite=lambda _status, lines: self.rules.to_client(lines, lambda _cookie: None),
+                on_tunnel=partial(self._opened_by, self.programs, program),
+            )
+        except UpstreamFault as fault:
+            if fault.code == "upstream_unreachable":
+                self.registry.report(program.hub, Observation.UNREACHABLE, self.clock(), reason=fault.message)
+            raise
+        self._account(visit, request, answer)
+        return client.finished(answer)
 
     async def _hub_for(self, visit: Visit, live: LiveSession, route: PoolRoute) -> Bound | Unavailable:
         bound = live.bound.get(route.pool.name)
@@ -318,9 +392,19 @@ class Gateway:
             return
         if is_spoken_on(visit.path[len(route.pool.path) :]):
             Ear(tunnel, live, self.clock)
-        live.open[tunnel] = visit.pool
-        self.metrics.tunnel_opened(visit.pool)
-        tunnel.add_done_callback(partial(self._closed, visit.pool, live))
+        self._keep_open(visit.pool, live, tunnel)
+
+    def _opened_by(self, programs: Programs, program: Program, tunnel: Tunnel) -> None:
+        """The same of a program's: it lives as long as the token and its owner's standing do."""
+        if not programs.holds(program):
+            tunnel.close()
+            return
+        self._keep_open(program.pool.name, program.live, tunnel)
+
+    def _keep_open(self, pool: str, live: LiveSession, tunnel: Tunnel) -> None:
+        live.open[tunnel] = pool
+        self.metrics.tunnel_opened(pool)
+        tunnel.add_done_callback(partial(self._closed, pool, live))
 
     def _closed(self, pool: str, live: LiveSession, tunnel: Tunnel) -> None:
         live.open.pop(tunnel, None)
@@ -377,12 +461,18 @@ class Gateway:
         else:
             members: dict[str, Any] = {}
             if fault.status == 401:
-                members = {"login_url": self.site.origin(visit.host) + login, **wish}
+                members = {"login_url": self._login_of(visit, login), **wish}
             response = pages.problem_json(code, fault.status, visit.id, retry_after=fault.retry_after, **members)
         if wish:
-            response.headers["WWW-Authenticate"] = _challenge(wish)
+            response.headers["WWW-Authenticate"] = _challenge("insufficient_user_authentication", wish)
+        elif fault.status == 401 and visit.auth:
+            response.headers["WWW-Authenticate"] = _challenge("invalid_token", {"error_description": code})
         self._account(visit, request, _answer(response))
         return response
+
+    def _login_of(self, visit: Visit, here: str) -> str:
+        """Where somebody logs in: a program's owner does so in a browser, which has nothing to do at the API."""
+        return f"{self.site.public_url}/" if visit.auth else self.site.origin(visit.host) + here
 
     def _pages_for(self, request: web.Request) -> Pages:
         return self.pages.to(request.headers.get("Accept-Language", ""))
@@ -421,9 +511,9 @@ def _met_until(route: PoolRoute, live: LiveSession) -> float:
     return math.inf if route.demand is None else route.demand.met_until(live.session.proof)
 
 
-def _challenge(wish: Mapping[str, str]) -> str:
-    """What a program is told that has to come with a better proof (RFC 9470, 3)."""
-    described = {"error": "insufficient_user_authentication", **wish}
+def _challenge(error: str, wish: Mapping[str, str]) -> str:
+    """What a program is told that has to come with another token (RFC 6750, 3), or a better proof (RFC 9470, 3)."""
+    described = {"error": error, **wish}
     escaped = {name: value.replace("\\", "\\\\").replace('"', '\\"') for name, value in described.items()}
     return "Bearer " + ", ".join(f'{name}="{value}"' for name, value in escaped.items())
 

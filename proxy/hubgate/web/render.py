@@ -37,7 +37,7 @@ from hubgate.web.templates import Templates, template_folders
 from hubgate.web.words import load_words
 
 if TYPE_CHECKING:  # most sites leave the second factor to the provider
-    from hubgate.web.account import Seat, Told
+    from hubgate.web.account import Helpers, Seat, Told
     from hubgate.web.mfa_views import FactorState, View
     from hubgate.web.presence import Remaining
 
@@ -354,11 +354,13 @@ class Pages:
         *,
         told: Told | None = None,
         factor: FactorState | None = None,
+        helpers: Helpers | None = None,
         remaining: Remaining | None = None,
         attended: bool = True,
         request_id: str,
     ) -> web.Response:
-        """Somebody's own sessions, with what they have just ended (`told`), and their second factor if it is ours.
+        """Somebody's own sessions, with what they have just ended (`told`), their second factor if it is ours, and
+        their programs where there may be any.
 
         `remaining`: of the session in which the page is shown. `attended`: somebody asked for it, it didn't itself.
         """
@@ -369,6 +371,7 @@ class Pages:
             seats=seats,
             told=told,
             factor=factor,
+            helpers=helpers,
             remaining=remaining,
             left=self._left(remaining) if remaining else "",
             attended=attended,
@@ -442,7 +445,13 @@ class Pages:
         self.landing(nobody, state_of=lambda _: "down", request_id="")
         self.problem("internal", status=500, request_id="", session=nobody)
         self.confirm_logout(nobody, request_id="")
-        self.account(nobody, account.examples(nobody, self._site), told=account.Told(1, 1), request_id="")
+        self.account(
+            nobody,
+            account.examples(nobody, self._site),
+            told=account.Told(1, 1),
+            helpers=account.example_helpers(self._site),
+            request_id="",
+        )
         left = presence.Remaining(1.0, by_idling=True, near=True, look_again=1)
         self.account(nobody, (), factor=mfa_views.FactorState(0.0, 1), remaining=left, request_id="")
         self.receipt(request_id="", pools=self._site.pools, connections=1, provider_ended=False)

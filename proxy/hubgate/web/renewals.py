@@ -26,7 +26,8 @@ from hubgate.errors import ClientFault, HubgateFault, ProviderFault, StoreFault
 from hubgate.idp.client import TokenSet
 from hubgate.store.base import Store
 from hubgate.web.endings import Endings
-from hubgate.web.sessions import Found, Sessions
+from hubgate.web.sessions import Found, Sessions, user_key
+from hubgate.web.standings import Standings
 
 log = logging.getLogger(__name__)
 
@@ -48,7 +49,7 @@ class Provider(Protocol):
 
 class Renewals:
     """Renews sessions' tokens, while entered. `judge`: who the claims say it is, if they may still be here at all;
-    ClientFault if not."""
+    ClientFault if not. `standings`: None where no pool takes API tokens."""
 
     def __init__(
         self,
@@ -59,6 +60,7 @@ class Renewals:
         endings: Endings,
         judge: Callable[[Mapping[str, object]], Identity],
         audit: Audit,
+        standings: Standings | None = None,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._sessions = sessions
@@ -67,6 +69,7 @@ class Renewals:
         self._endings = endings
         self._judge = judge
         self._audit = audit
+        self._standings = standings
         self._clock = clock
         self._turns = asyncio.Semaphore(_AT_ONCE)
         self._running: dict[str, asyncio.Task[None]] = {}
@@ -152,7 +155,10 @@ class Renewals:
                 renew_at=due,
             )
 
-        if await self._written(key, renewed) is None:
+        latest = await self._written(key, renewed)
+        if latest is not None and self._standings is not None:
+            await self._standings.learn(latest.identity)
+        if latest is None:
             # It ended meanwhile, with the token of before: this one would live on.
             await self._provider.end_session(tokens.refresh_token)
 
@@ -172,6 +178,9 @@ class Renewals:
         latest = await self._sessions.get(key)
         if latest is None or latest.session.refresh_token != session.refresh_token:
             return  # the answer was about a token that is nobody's any more
+        if self._standings is not None and isinstance(fault, ClientFault):
+            # The provider's refusal may mean no more than that its own session was over before ours.
+            await self._standings.end(user_key(session.identity))
         ended = await self._endings.end([latest], provider=fault.code != "refresh_refused")
         self._audit.event(
             "session_end",

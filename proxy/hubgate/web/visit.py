@@ -53,7 +53,7 @@ class Visit:
     """`cookies` are our own by full name, the session's apart. `accept_language`: for our own pages alone.
 
     `scripted`: the browser says that a script asks. Pages that know who somebody is are not for scripts: one in a
-    notebook on the same host would read the token of their forms.
+    notebook on the same host would read the token of their forms. `auth`: `token` where a program asks, see programs.
     """
 
     address: str
@@ -70,6 +70,7 @@ class Visit:
     id: str = field(default_factory=new_id)
     started: float = field(default_factory=time.perf_counter)
     accept_language: str = ""
+    auth: str = ""
 
     @property
     def retry_url(self) -> str | None:
@@ -85,7 +86,7 @@ class Visit:
     @property
     def caller(self) -> Caller:
         """Who asks whom, as far as it is known by now."""
-        return Caller(self.address, self.host, self.user or "", self.pool, self.upstream)
+        return Caller(self.address, self.host, self.user or "", self.pool, self.upstream, self.auth)
 
     @property
     def user(self) -> str | None:
