@@ -371,6 +371,11 @@ def samples(public_url: str = "https://jupyter.example.org", language: str = "en
         ),
         "mfa-enrol-long": mfa(replace(enrolling(ada, "first"), who=session(LONG, LONG).identity, label=LONG), long),
         "landing-own-factor": landing(site(HTC, HPC, own_factor=True)),
+        "renewed": lambda: usual.renewed(ada, through="/htc/hub/login", another=False, request_id=REQUEST),
+        "renewed-another": lambda: usual.renewed(ada, through="", another=True, request_id=REQUEST),
+        "renewed-hostile": lambda: hostile.renewed(
+            session(HOSTILE, HOSTILE), through=HOSTILE, another=False, request_id=REQUEST
+        ),
         "continue": lambda: usual.continue_login("/_hubgate/login?next=%2Fhtc%2F", request_id=REQUEST),
         "problem-unheard-of": problem("unheard_of"),
         "problem-announced": problem("no_hub_available", pages=announced, of=HPC),

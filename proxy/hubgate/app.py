@@ -55,6 +55,7 @@ from hubgate.web.handover import HandoverPages
 from hubgate.web.live import LiveSessions
 from hubgate.web.login import Entry, LoginPages
 from hubgate.web.logout import LogoutPages
+from hubgate.web.popup import PopupPages
 from hubgate.web.portal import PortalPages, own_pages
 from hubgate.web.presence import SessionPage
 from hubgate.web.programs import Programs
@@ -311,6 +312,7 @@ async def gateway(
                 limits=limits,
                 clock=clock,
             ),
+            popup=PopupPages(site, pages=pages),
             state=SessionPage(site, limits, pages=pages, clock=clock),
             mfa=mfa,
             pages=pages,

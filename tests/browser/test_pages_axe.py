@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -40,8 +41,8 @@ async def opened(browser: Browser, *, dark: bool, width: int) -> BrowserContext:
     context = await browser.new_context(
         viewport={"width": width, "height": 800}, color_scheme="dark" if dark else "light", reduced_motion="reduce"
     )
-    # One page goes on by itself: it shall stay to be looked at.
-    await context.route("**/continue.js*", lambda route: route.abort())
+    # Two pages go on by themselves, or away: they shall stay to be looked at.
+    await context.route(re.compile(r"/(continue|renewed)\.js"), lambda route: route.abort())
     return context
 
 

@@ -15,7 +15,7 @@ import pytest
 
 from hubgate.config import load, parse
 from hubgate.core import totp
-from hubgate.core.identity import Identity
+from hubgate.core.identity import Identity, Proof
 from hubgate.core.keyring import Keyring
 from hubgate.errors import ClientFault
 from hubgate.ops.cli import main
@@ -24,6 +24,8 @@ from hubgate.ops.exits import Exit
 from hubgate.store import open_store
 from hubgate.store.base import Store
 from hubgate.web.factors import Factors
+from hubgate.web.sessions import user_key
+from hubgate.web.standings import Standings
 from hubgate.web.tickets import Tickets
 from hubgate.web.usernames import Usernames
 from tests.kit.background import Background
@@ -190,6 +192,7 @@ def test_an_administrator_resets_a_second_factor_and_issues_a_ticket(
     async def enrolled(store: Store) -> None:
         await Usernames(store, keyring).claim(eve)
         assert await Factors(store, keyring).enrol(eve, totp.new_key(b"k" * 20), step=0, replaces="")
+        await Standings(store, keyring, age=3600.0).note(eve, Proof("mfa", ("otp",)))
 
     assert main(["users", "reset-otp", "eve", "-c", str(path)]) == Exit.OK
     assert "has no second factor" in capsys.readouterr().out
@@ -204,6 +207,8 @@ def test_an_administrator_resets_a_second_factor_and_issues_a_ticket(
     assert recipients == ["eve@example.org"]
     assert "An administrator has reset the second factor of your account" in message.get_content()
     assert asyncio.run(done(lambda store: Factors(store, keyring).of(eve))) is None
+    # Whoever had the phone may have made API tokens with it.
+    assert asyncio.run(done(lambda store: Standings(store, keyring, age=3600.0).of(user_key(eve)))) is None
 
     assert main(["users", "enrolment-ticket", "eve", "-c", str(path)]) == Exit.OK
     out, err = capsys.readouterr()

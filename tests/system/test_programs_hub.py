@@ -133,7 +133,7 @@ async def test_a_night_of_a_program(
             await ended(by_other)
         for gateway in gateways:
             away = partial(at(gateway, other).is_refused, "token_owner_away")
-            await eventually(away, within=20, what="the end of all programs")
+            await eventually(away, within=60, what="the end of all programs")
 
         # In the morning the same token goes on.
         relay.choose(first)

@@ -22,6 +22,7 @@ from hubgate.core.site import OWN_PREFIX, Site
 from hubgate.errors import ClientFault
 from hubgate.store.base import Store
 from hubgate.store.codec import Sealer, Tampered
+from hubgate.web.popup import destination
 from hubgate.web.render import Pages, login_url
 from hubgate.web.sessions import Sessions, fingerprint
 from hubgate.web.stepup import Freshness
@@ -59,7 +60,7 @@ class HandoverPages:
     async def ask(self, request: web.Request) -> web.StreamResponse:
         """GET on a pool's host: go and ask the portal who this is, with a fresh proof if `max_age` is wished."""
         visit = visit_of(request)
-        after = safe_next(request.query.get("next"), own_hosts=(visit.host,))
+        after = destination(request, visit.host)
         if visit.live is not None and self._freshness.lacking(request, visit.live.session) is None:
             return self._pages.redirect(after)
         if visit.kind is not Kind.NAVIGATION:

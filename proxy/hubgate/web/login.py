@@ -24,7 +24,7 @@ from hubgate.audit import Audit
 from hubgate.core.cookies import set_cookie
 from hubgate.core.identity import Admission, Identity, UsernamePolicy, admit, identity_from_claims
 from hubgate.core.keyring import Keyring
-from hubgate.core.oidc import LoginAttempt, callback_params, safe_next
+from hubgate.core.oidc import LoginAttempt, callback_params
 from hubgate.core.session import renewal_due
 from hubgate.core.site import Site
 from hubgate.core.throttle import Rate, Throttle, source_key
@@ -35,6 +35,7 @@ from hubgate.metrics import Metrics
 from hubgate.store.base import Store
 from hubgate.store.codec import Sealer, Tampered
 from hubgate.web.entrance import Arrival, Entrance
+from hubgate.web.popup import destination, is_popup
 from hubgate.web.render import Pages, login_url
 from hubgate.web.sessions import fingerprint
 from hubgate.web.stepup import Freshness
@@ -120,12 +121,12 @@ class LoginPages:
     # -- the way out
 
     async def start(self, request: web.Request) -> web.StreamResponse:
-        """GET: send the browser to the provider, and afterwards to `next`.
+        """GET: send the browser to the provider, and afterwards to `next`, or in a popup to the page that ends it.
 
         Whoever has a session is sent on, unless `max_age` says that its proof is too old.
         """
         visit = visit_of(request)
-        after = safe_next(request.query.get("next"), own_hosts=(visit.host,))
+        after = destination(request, visit.host)
         max_age = None if visit.live is None else self._freshness.lacking(request, visit.live.session)
         if visit.live is not None and max_age is None:
             return self._pages.redirect(after)
@@ -133,7 +134,8 @@ class LoginPages:
         if mode != "navigate":
             # Scripts and prefetches don't begin logins: they would pile up states that nobody comes back for.
             raise ClientFault("session_required", status=401)
-        if "Sec-Fetch-Mode" in request.headers and after != "/" and "#" not in after and "on" not in request.query:
+        fragment_may_follow = after != "/" and "#" not in after and not is_popup(request)
+        if "Sec-Fetch-Mode" in request.headers and fragment_may_follow and "on" not in request.query:
             # A #fragment never reaches a server, and the provider's form would lose it.
             wish = request.query.get("max_age", "")
             pages = self._pages.to(visit.accept_language)

@@ -54,8 +54,9 @@ class Policy:
         self.file: Mapping[str, str] = MappingProxyType({**base, "Content-Security-Policy": file_rules})
         """For a static file; its own Cache-Control goes over this one."""
 
-    def page(self, *, form: bool, nonce: str, inline_style: str) -> dict[str, str]:
-        """`form`: the page has one; `nonce`: of its one script, or empty; `inline_style`: its style element's text.
+    def page(self, *, form: bool, nonce: str, inline_style: str, frame: bool = False) -> dict[str, str]:
+        """`form`: the page has one; `nonce`: of its one script, or empty; `inline_style`: its style element's text;
+        `frame`: the script lets something of this host pass in one.
 
         A nonce, since `'self'` would also admit what a notebook on the same host serves as script.
         """
@@ -70,6 +71,8 @@ class Policy:
         }
         if nonce:
             rules |= {"script-src": f"'nonce-{nonce}'", "connect-src": "'self'"}
+        if frame:
+            rules["frame-src"] = "'self'"
         return {
             **self.base,
             "Content-Security-Policy": "; ".join(f"{directive} {sources}" for directive, sources in rules.items()),

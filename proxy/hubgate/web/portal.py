@@ -22,6 +22,7 @@ from hubgate.web.forms import own_form
 from hubgate.web.handover import HANDOVER_PATH, HandoverPages
 from hubgate.web.login import LoginPages
 from hubgate.web.logout import FAREWELL_PATH, RECEIPT_PATH, LogoutPages, left_behind
+from hubgate.web.popup import RENEWED_PATH, PopupPages
 from hubgate.web.presence import SessionPage
 from hubgate.web.render import (
     ACCOUNT_PATH,
@@ -127,6 +128,7 @@ def own_pages(
     backchannel: BackchannelLogout,
     handover: HandoverPages,
     account: AccountPages,
+    popup: PopupPages,
     state: SessionPage,
     mfa: MfaPages | None,
     pages: Pages,
@@ -164,6 +166,7 @@ def own_pages(
     app.router.add_post(BACKCHANNEL_PATH, on(backchannel.do))
     app.router.add_get(FAREWELL_PATH, logout.farewell)
     app.router.add_get(HANDOVER_PATH, handover.handle)
+    app.router.add_get(RENEWED_PATH, popup.renewed)
     app.router.add_post(MOVE_PATH, portal.move)
     if mfa is not None:
         app.router.add_get(MFA_PATH, on(mfa.show))

@@ -101,7 +101,7 @@ _FACTORS: Mapping[str, str] = {
 
 _TEMPLATES = (
     *("landing.html", "problem.html", "waiting.html", "confirm_logout.html", "receipt.html", "continue.html"),
-    "account.html",
+    *("account.html", "renewed.html"),
     *("mfa_code.html", "mfa_ticket.html", "mfa_enrol.html", "mfa_codes.html", "mfa_manage.html"),
 )
 
@@ -347,6 +347,22 @@ class Pages:
         """Goes on to `url` at once, with the #fragment of this page's address appended to its `next` parameter."""
         return self._page("continue.html", status=status, request_id=request_id, session=None, script=True, url=url)
 
+    def renewed(self, session: Session, *, through: str, another: bool, request_id: str) -> web.Response:
+        """The end of a login in a popup. `through`: what the browser passes by at the hub, "" for nothing; `another`:
+        the page that waits was opened by somebody else than who logged in.
+        """
+        identity = session.identity
+        return self._page(
+            "renewed.html",
+            request_id=request_id,
+            session=None,  # a small window: no way out of the session, and no token of its forms
+            script=not another,
+            frame=bool(through),
+            who=identity.name or identity.username,
+            through=through,
+            another=another,
+        )
+
     def account(
         self,
         session: Session,
@@ -456,6 +472,8 @@ class Pages:
         self.account(nobody, (), factor=mfa_views.FactorState(0.0, 1), remaining=left, request_id="")
         self.receipt(request_id="", pools=self._site.pools, connections=1, provider_ended=False)
         self.continue_login(LOGIN_PATH, request_id="")
+        for another in (True, False):
+            self.renewed(nobody, through="/", another=another, request_id="")
         for view in mfa_views.examples(nobody):
             self.mfa(view, request_id="")
 

@@ -68,13 +68,15 @@ class Templates:
         retry_after: int | None = None,
         form: bool = False,
         script: bool = False,
+        frame: bool = False,
         standalone: bool = False,
         **facts: object,
     ) -> web.Response:
         """A page in one language.
 
         `session`: whose page it is; it has a form then, Log Out. `form`: it has another one. `script`: it runs one of
-        our files. `standalone`: it is seen where our files aren't served, so its style goes into the page.
+        our files, which opens a `frame` maybe. `standalone`: it is seen where our files aren't served, so its style
+        goes into the page.
         """
         nonce = secrets.token_urlsafe(16) if script else ""
         inline_style = self._inline_style if standalone else ""
@@ -89,7 +91,7 @@ class Templates:
             inline_style=inline_style,
         )
         headers = {
-            **self.policy.page(form=form or session is not None, nonce=nonce, inline_style=inline_style),
+            **self.policy.page(form=form or session is not None, nonce=nonce, inline_style=inline_style, frame=frame),
             **self.language_headers(words),
         }
         if retry_after is not None:

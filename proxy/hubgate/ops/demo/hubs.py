@@ -96,14 +96,17 @@ def _install(made: HubEnvironment) -> None:
 
 
 def _install_hubgate_hub(made: HubEnvironment, progress: Progress) -> None:
-    """Again only when its own metadata changed; editable, so that its code is always the checkout's."""
+    """Again only when its own metadata changed, or what it adds to JupyterLab, which is copied; editable, so that the
+    rest is always the checkout's.
+    """
     top = cache.checkout()
     project = top / "hub" / "pyproject.toml" if top else None
     if project is None:
         source, recipe = ["hubgate-hub"], "hubgate-hub from PyPI"
     elif project.is_file():
-        source, recipe = ["--editable", str(project.parent)], hashlib.sha256(project.read_bytes()).hexdigest()
-        recipe = f"{project.parent} {recipe}"
+        copied = (project, *sorted((project.parent / "labextension").rglob("*.js*")))
+        source = ["--editable", str(project.parent)]
+        recipe = f"{project.parent} {hashlib.sha256(b''.join(path.read_bytes() for path in copied)).hexdigest()}"
     else:
         raise OperatorFault("hub_distribution_missing", f"{project} is not there")
     stamp = made.folder / "hubgate-hub"
