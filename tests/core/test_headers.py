@@ -275,7 +275,7 @@ def same(value: bytes) -> bytes:
 
 def test_an_answer_passes() -> None:
     lines = [
-        b"Content-Type: text/html",
+        b"Content-Type: text/plain",
         b"content-length: 5",
         b"X-Custom:no space",
         b"Set-Cookie: a=1; Path=/htc/",
@@ -388,3 +388,20 @@ def test_what_a_client_claims_never_replaces_what_our_proxy_saw(claimed: list[st
     """Left of the first untrusted address stands what its owner wrote; it changes nothing."""
     trusted = [entry for entry in ours if entry.startswith("10.") and entry.count(".") == 3 and not entry.endswith(",")]
     assert client_address("10.0.0.1", [*claimed, seen, *trusted], TRUSTED) == seen
+
+
+@pytest.mark.parametrize("kind", [b"text/html", b"text/html; charset=UTF-8", b" Text/HTML", b"application/xhtml+xml"])
+def test_no_page_stays_in_a_browser(kind: bytes) -> None:
+    for name in (b"Content-Type:", b"content-type: "):
+        page = name + kind
+        for line in (b"Cache-Control: max-age=60", b"cache-control: private", b"CACHE-CONTROL: no-store, public"):
+            for _ in range(2):  # the second time it is known
+                assert RULES.to_client([b"A: 1", page, line], same) == [b"A: 1", page, b"Cache-Control: no-store"]
+        assert RULES.to_client([page], same) == [page, b"Cache-Control: no-store"]
+
+
+def test_what_is_no_page_is_kept_as_its_server_says() -> None:
+    for kind in (b"text/css", b"application/javascript", b"application/json"):
+        lines = [b"Content-Type: " + kind, b"Cache-Control: max-age=60"]
+        for _ in range(2):
+            assert RULES.to_client(lines, same) == lines

@@ -5,7 +5,8 @@ could speak in our name, or in that of a proxy, in any spelling that somebody be
 CGI and WSGI turn `-` into `_` and put `HTTP_` in front, others drop what isn't a letter (oauth2-proxy
 CVE-2025-64484, Caddy CVE-2026-30851). So names are compared by their letters and digits alone. Towards a client:
 nothing passes that would act on more than the answer it came with (`Alt-Svc`, `Clear-Site-Data`, a service worker's
-wider scope …), and no cookie of a name that is ours.
+wider scope …), and no cookie of a name that is ours. And a page is somebody's: browsers keep none, since after Log Out
+their back button would show it to whoever comes next (only `no-store` keeps Chromium from it).
 
 What is decided about a name is remembered, so that a request costs one look-up a field. Framing never passes, since
 the engine writes its own. Knows nothing about who the user is, nor about connections.
@@ -89,9 +90,11 @@ _LOOK_ALIKE_FAMILIES = (b"xhubgate", b"xforwarded", b"xauthrequest", b"xoriginal
 _KEEP_ANSWER: Final = 0
 _DROP_ANSWER: Final = 1
 _SET_COOKIE: Final = 2
+_CONTENT_TYPE: Final = 3
 
 _ANSWERS = {
     b"set-cookie": _SET_COOKIE,
+    b"content-type": _CONTENT_TYPE,
     b"set-cookie2": _DROP_ANSWER,
     b"connection": _DROP_ANSWER,
     b"keep-alive": _DROP_ANSWER,
@@ -125,6 +128,7 @@ _MEMO = 1024
 _LONGEST_LINE = 512
 _NOT_ALPHANUMERIC = re.compile(rb"[^a-z0-9]+")
 _TOKEN = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
+_PAGES = (b"text/html", b"application/xhtml+xml")
 _USUAL_CONNECTIONS = frozenset({b"keep-alive", b"close", b"Keep-Alive", b"Close"})
 
 
@@ -205,6 +209,7 @@ class HeaderRules:
             return list(lines)
         kept: list[bytes] = []
         listed: frozenset[bytes] | None = None
+        page = False
         for line in lines:
             if line in passes:
                 kept.append(line)
@@ -221,10 +226,19 @@ class HeaderRules:
                 passed = set_cookie(value) if may_set(value) else None
                 if passed is not None:
                     kept.append(b"%b: %b" % (name, passed))
+            elif action == _CONTENT_TYPE:
+                kept.append(line)
+                if value.strip().lower().startswith(_PAGES):
+                    page = True
+                else:
+                    self._remember_line(line)
             elif value.strip() not in _USUAL_CONNECTIONS and name.lower() == b"connection":
                 listed = _tokens(value) if listed is None else listed | _tokens(value)
         if listed is not None:
             kept = [line for line in kept if line.partition(b":")[0].lower() not in listed]
+        if page:
+            kept = [line for line in kept if line.partition(b":")[0].lower() != b"cache-control"]
+            kept.append(b"Cache-Control: no-store")
         return kept
 
     def _remember_line(self, line: bytes) -> None:
