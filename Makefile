@@ -100,6 +100,7 @@ test-quick: $(VENV)/.dev
 
 test-nightly: $(VENV)/.dev
 	@$(BIN)/python -m hubgate.ops.demo.prepare
+	$(PYTEST) -q --hypothesis-profile chance -m "hypothesis and not nightly"
 	$(PYTEST) -m nightly $(ARGS)
 
 # make bench ARGS="get ws" measures these scenes alone, and leaves docs/ as it is.

@@ -18,6 +18,7 @@ from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal, get_args
+from urllib.parse import quote
 
 from aiohttp import web
 
@@ -374,7 +375,10 @@ def samples(public_url: str = "https://jupyter.example.org", language: str = "en
         "renewed": lambda: usual.renewed(ada, through="/htc/hub/login", another=False, request_id=REQUEST),
         "renewed-another": lambda: usual.renewed(ada, through="", another=True, request_id=REQUEST),
         "renewed-hostile": lambda: hostile.renewed(
-            session(HOSTILE, HOSTILE), through=HOSTILE, another=False, request_id=REQUEST
+            session(HOSTILE, HOSTILE),
+            through=f"/htc/hub/login?next={quote(HOSTILE)}",
+            another=False,
+            request_id=REQUEST,
         ),
         "continue": lambda: usual.continue_login("/_hubgate/login?next=%2Fhtc%2F", request_id=REQUEST),
         "problem-unheard-of": problem("unheard_of"),

@@ -54,7 +54,7 @@ async def test_a_head_that_comes_in_pieces_is_one_request(at: Lane, before: int)
 
 @turns
 async def test_a_head_that_never_ends_is_told_so(monkeypatch: pytest.MonkeyPatch, before: int) -> None:
-    monkeypatch.setattr(stand, "front_runner", functools.partial(front_runner, header_timeout=0.3))
+    monkeypatch.setattr(stand, "front_runner", functools.partial(front_runner, header_timeout=0.8))
     async with lane(5) as at:
         for part in (3, 40, -2):
             place, client = at.place(), await at.client()
@@ -66,12 +66,12 @@ async def test_a_head_that_never_ends_is_told_so(monkeypatch: pytest.MonkeyPatch
 
 @turns
 async def test_who_rests_between_two_requests_is_not_slow(monkeypatch: pytest.MonkeyPatch, before: int) -> None:
-    monkeypatch.setattr(stand, "front_runner", functools.partial(front_runner, header_timeout=0.1))
+    monkeypatch.setattr(stand, "front_runner", functools.partial(front_runner, header_timeout=0.6))
     async with lane(2) as at:
         place, client = at.place(), await at.client()
         for _ in range(before + 1):
             await at.goes_well(client, place)
-            await asyncio.sleep(0.25)
+            await asyncio.sleep(0.8)
         await at.goes_well(client, place)
 
 

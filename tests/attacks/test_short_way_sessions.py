@@ -251,7 +251,7 @@ async def ended_elsewhere(at: Lane) -> None:
     """An administrator, or the provider, by way of another worker."""
     live = session_of(at, "alice")
     await at.site.served.live._sessions.end([live.key])
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(60):
         while live in at.site.served.live._by_cookie.values():
             await asyncio.sleep(0)
 

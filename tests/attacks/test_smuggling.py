@@ -146,12 +146,13 @@ async def answer_strictly(peer: Peer) -> None:
             answered += 1
 
 
-async def attack(*pieces: bytes) -> tuple[bytes, bytes]:
-    """What the hub and the client received, when everything has come to rest."""
-    limits = Timeouts(head=5.0, stall=0.05)
+async def attack(*pieces: bytes, patience: float = 0.05) -> tuple[bytes, bytes]:
+    """What the hub and the client received, when everything has come to rest. `patience`: seconds that the gateway has
+    for what isn't whole."""
+    limits = Timeouts(head=60.0, stall=patience)
     async with (
         RawUpstream(answer_strictly) as hub,
-        gate(hub, limits=limits, header_timeout=0.05, keepalive_timeout=0.05) as door,
+        gate(hub, limits=limits, header_timeout=patience, keepalive_timeout=0.05) as door,
     ):
         client = await door.client()
         for piece in pieces:
@@ -180,7 +181,7 @@ async def test_requests_with_two_readings_are_refused(vector: bytes) -> None:
 
 @pytest.mark.parametrize("vector", PASSED.values(), ids=PASSED.keys())
 async def test_bodies_stay_bodies(vector: bytes) -> None:
-    at_hub, at_client = await attack(vector)
+    at_hub, at_client = await attack(vector, patience=10.0)
     judge(at_hub)
     assert answers(at_client) == [200]
     (one,) = requests_in(at_hub)
@@ -203,7 +204,7 @@ async def test_broken_bodies_end_their_request(broken: bytes, *, together: bool)
 
 async def test_a_refused_expectation_leaves_no_body_behind() -> None:
     """0.CL: the client never sends the body that it announced, and begins a new request."""
-    async with RawUpstream(answer_strictly) as hub, gate(hub, limits=Timeouts(stall=0.1)) as door:
+    async with RawUpstream(answer_strictly) as hub, gate(hub, limits=Timeouts(stall=0.5)) as door:
         client = await door.client()
         await client.send(request(b"Expect: 100-continue", b"Content-Length: 1000"))
         assert (await client.reply()).status == 100

@@ -105,24 +105,26 @@ async def test_a_transfer_that_is_refused_is_no_transfer(kind: str) -> None:
             await driver.outcome(Plan(kind, port, HEAD, seconds=10))  # type: ignore[arg-type] # one of the two
 
 
-class Impatient(Connection):
-    """Ends a WebSocket some time after its first message."""
-
-    def data_received(self, data: bytes) -> None:
-        super().data_received(data)
-        if self._frames is not None:
-            asyncio.get_running_loop().call_later(0.05, self._abort)
-
-
 async def test_sockets_that_are_held_are_there_to_the_end() -> None:
     plan = Plan("socket", 0, "GET /x/channels HTTP/1.1\r\nHost: x\r\n", 20, 0, 100)
     async with Driver() as driver:
         async with serving(Connection) as port, driver.holding(replace(plan, port=port)):
             await asyncio.sleep(0.2)
-        async with serving(Impatient) as port:
+        made: list[Connection] = []
+
+        def connection() -> Connection:
+            made.append(Connection())
+            return made[-1]
+
+        async def held_and_ended(port: int) -> None:
+            async with driver.holding(replace(plan, port=port)):
+                for each in made:
+                    each._abort()
+                await asyncio.sleep(0.2)
+
+        async with serving(connection) as port:
             with pytest.raises(Fault, match="20 of 20"):
-                async with driver.holding(replace(plan, port=port)):
-                    await asyncio.sleep(0.2)
+                await held_and_ended(port)
 
 
 class Liar(Connection):

@@ -96,6 +96,7 @@ async def test_from_the_address_to_a_computed_cell_and_out_again(
     await page.goto(scientist.at("/"))
     await page.locator('form[action$="/_hubgate/logout"] button').first.click()
     await page.wait_for_url(re.compile(r"/_hubgate/logged-out"))
+    await scientist.site.keycloak.forgotten(scientist.user.username)
     await page.goto(scientist.at("/htc/hub/home"))
     await expect(page.locator("#username")).to_be_visible()
     assert scientist.complaints == []

@@ -55,7 +55,7 @@ async def judged(page: Page, script: str, *, cut_off: bool = False) -> list[str]
     return [*faults, *([] if cut_off else unsure)]
 
 
-@pytest.mark.timeout(900)
+@pytest.mark.timeout(1800)
 @pytest.mark.parametrize(
     ("language", "dark", "width"), [("en", False, 1280), ("en", True, 390), ("de", True, 1280), ("fr", False, 320)]
 )
@@ -114,7 +114,7 @@ STOP = """() => {
 }"""
 
 
-@pytest.mark.timeout(600)
+@pytest.mark.timeout(1800)
 @pytest.mark.parametrize("dark", [False, True])
 async def test_every_control_is_reached_by_keyboard_and_seen(chromium: Browser, gallery: str, dark: bool) -> None:
     """WCAG 2.2, 2.1.1, 2.4.7 and 2.4.11: every control is a stop, with a mark around it, and none is off the screen."""

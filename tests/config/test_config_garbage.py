@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from hypothesis import HealthCheck, example, given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from hubgate.config import Config, ConfigFaults, Surroundings, parse
@@ -55,7 +55,7 @@ def read_tree(raw: dict[str, Any]) -> Config | ConfigFaults:
     return outcome(lambda: read(raw, Surroundings(env={"X": "y"})))
 
 
-@settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=100)
 @given(st.dictionaries(NAMES, VALUES, max_size=6))
 def test_any_tree_at_all(raw: dict[str, Any]) -> None:
     assert is_well_told(read_tree(raw))
@@ -66,7 +66,7 @@ def paths(value: Any, path: tuple[str | int, ...] = ()) -> list[tuple[str | int,
     return [path] * bool(path) + [found for key, inner in below for found in paths(inner, (*path, key))]
 
 
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=150)
 @given(st.lists(st.tuples(st.sampled_from(paths(sound())), VALUES), min_size=1, max_size=4))
 def test_a_sound_tree_with_some_places_spoilt(changes: list[tuple[tuple[str | int, ...], object]]) -> None:
     raw = sound()
@@ -81,7 +81,7 @@ def test_a_sound_tree_with_some_places_spoilt(changes: list[tuple[tuple[str | in
     assert is_well_told(read_tree(raw))
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(st.text(max_size=200))
 @example("x = " + "[" * 2000)
 @example("x = " + "{a=" * 2000)
@@ -102,7 +102,7 @@ client_secret = "{HIDDEN}"
 """
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(st.integers(0, len(TEXT)), st.integers(0, 20), st.text(max_size=10))
 def test_a_text_with_a_piece_of_it_replaced(begin: int, length: int, piece: str) -> None:
     assert is_well_told(outcome(lambda: parse(TEXT[:begin] + piece + TEXT[begin + length :])))

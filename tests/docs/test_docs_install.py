@@ -70,7 +70,7 @@ async def test_the_page_leads_from_nothing_to_the_first_notebook(
     store = Child("redis", log=tmp_path / "redis.log")
     parts.append(store)
     store.launch([redis.executable(), str(settings)], cwd=tmp_path)
-    store.wait_until(lambda: "PONG" in _or_nothing(type_, follow(PAGE, "redis-works")), timeout=15)
+    store.wait_until(lambda: "PONG" in _or_nothing(type_, follow(PAGE, "redis-works")), timeout=60)
 
     # 4 is docs/keycloak.md, with a test of its own. The certificate comes from an authority.
     client_id, client_secret = realm.client(realm.document())

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import re
 import tomllib
 from collections.abc import Iterator
@@ -15,10 +14,11 @@ from hubgate.ops.demo import redis
 from hubgate.ops.demo.child import Child, free_ports
 from hubgate.ops.demo.settings import merged, to_toml
 from tests.docs.letters import DOCS, blocks, follow, placed, typed
+from tests.kit.background import eventually
 from tests.kit.embedded import EmbeddedProvider
 from tests.kit.phone import asks_for, enrolled, logged_in, with_password
 from tests.kit.running import RunningGateway
-from tests.kit.scene import Balancer, Scene, pool
+from tests.kit.scene import SOON, Balancer, Scene, pool
 
 pytest_plugins = ["tests.kit.scene_fixtures"]
 pytestmark = [pytest.mark.redis, pytest.mark.site]
@@ -52,7 +52,7 @@ class Site:
 
     def start_redis(self) -> None:
         self.redis.launch([redis.executable(), str(self.settings)], cwd=self.folder / "redis")
-        self.redis.wait_until(self._pongs, timeout=15)
+        self.redis.wait_until(self._pongs, timeout=60)
 
     def _pongs(self) -> bool:
         try:
@@ -216,7 +216,11 @@ async def test_health_metrics_and_logs_are_where_the_page_says(scene: Scene, lai
 
     page = await somebody.get("/nowhere")
     (number,) = re.findall(r"<code[^>]*>([0-9a-f]{8}-[0-9a-f]+)</code>", page.text)
-    await asyncio.sleep(1)  # access lines are written within 0.2 s
+
+    async def written() -> bool:
+        return any(line.get("request_id") == number and "status" in line for line in at.lines())
+
+    await eventually(written, within=SOON, what="the line of the access log")
     laid_out.places |= {"9d3c51aa-1f": number, "/var/log/hubgate.log": at.log}
     assert '"status": 404' in laid_out.type_(follow(PAGE, "find-request"))
 

@@ -414,7 +414,7 @@ async def test_a_provider_that_never_answers_is_waited_for_no_longer_than_said(
         return web.Response()
 
     provider.answers[path] = never
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         fault = await refused(provider, clock, timeout=0.3)
     enough.set()
     assert (fault.code, fault.status) == ("provider_unavailable", 503)
@@ -436,7 +436,7 @@ async def test_a_provider_that_drips_is_waited_for_no_longer_either(provider: Pr
 
     provider.answers["/token"] = drip
     assert (await refused(provider, clock, timeout=0.4)).code == "provider_unavailable"
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         await gone.wait()
 
 

@@ -249,7 +249,7 @@ async def test_the_gateway_starts_before_its_provider(devidp: DevIdp, clock: Clo
 
 async def test_it_becomes_available_by_itself(devidp: DevIdp, clock: Clock) -> None:
     async with client_of(devidp, clock) as client:
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             while not client.available:
                 await asyncio.sleep(0.01)
         assert "available=True" in repr(client)

@@ -33,7 +33,7 @@ def settings(keycloak: KeycloakProvider, **changed: Any) -> config.Oidc:
 async def client_of(
     keycloak: KeycloakProvider, mfa: config.Mfa | None = None, **changed: Any
 ) -> AsyncIterator[OIDCClient]:
-    async with OIDCClient(settings(keycloak, **changed), mfa or config.Mfa(), cool_down=0) as client:
+    async with OIDCClient(settings(keycloak, **changed), mfa or config.Mfa(), cool_down=0, timeout=60) as client:
         yield client
 
 

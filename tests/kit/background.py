@@ -20,7 +20,7 @@ from aiohttp import web
 from hubgate.ops.demo.child import free_ports
 
 T = TypeVar("T")
-_PATIENCE = 20.0
+_PATIENCE = 60.0
 
 
 class Background:

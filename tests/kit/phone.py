@@ -28,7 +28,7 @@ class Phone:
             present = int(time.time()) // codes.PERIOD
             step = max(self._last + 1, present - 1)
             if step <= present + 1:
-                if step == present - 1 and codes.seconds_left(time.time()) < 3:
+                if step == present - 1 and codes.seconds_left(time.time()) < 10:
                     step = present  # it would be over before it arrives
                 self._last = step
                 return self.at(step * codes.PERIOD)

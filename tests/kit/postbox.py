@@ -48,7 +48,7 @@ class Postbox:
 
     async def come(self, number: int) -> list[tuple[list[str], EmailMessage]]:
         """Wait until so many letters are there."""
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             while len(self.letters) < number:
                 self._came.clear()
                 await self._came.wait()

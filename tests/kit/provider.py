@@ -16,6 +16,7 @@ from typing import Any
 from hubgate.ops.demo import realm as demo_realm
 from hubgate.ops.demo.keycloak import ADMIN_PASSWORD, ADMIN_USER, Keycloak
 from hubgate.ops.demo.realm import DemoUser
+from tests.kit.background import eventually
 
 _OPENER = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 _NUMBERS = itertools.count(1)
@@ -105,6 +106,15 @@ class KeycloakProvider(Provider):
         found = self.admin("GET", f"users?exact=true&username={urllib.parse.quote(username)}")
         return str(found[0]["id"])
 
+    async def forgotten(self, username: str, *, left: int = 0) -> None:
+        """Returns when it has no more than so many sessions of this user: it is told of an end in the background when
+        it doesn't answer soon."""
+
+        async def few() -> bool:
+            return len(self.admin("GET", f"users/{self.user_id(username)}/sessions")) <= left
+
+        await eventually(few, within=60, every=0.2, what=f"the end of {username}'s sessions at Keycloak")
+
     def change_client(self, **attributes: str) -> None:
         """Set attributes of the gateway's client; dots are written as two underscores."""
         (found,) = self.admin("GET", f"clients?clientId={urllib.parse.quote(self.client_id)}")
@@ -139,7 +149,7 @@ class KeycloakProvider(Provider):
 def _send(method: str, url: str, data: bytes | None, headers: Mapping[str, str]) -> bytes:
     request = urllib.request.Request(url, data=data, method=method, headers=dict(headers))
     try:
-        with _OPENER.open(request, timeout=60) as response:
+        with _OPENER.open(request, timeout=180) as response:
             return bytes(response.read())
     except urllib.error.HTTPError as error:
         raise AssertionError(f"{method} {url}: {error.code} {error.read()[:500]!r}") from error

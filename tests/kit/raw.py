@@ -9,7 +9,7 @@ import ssl
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 
-PATIENCE = 10.0
+PATIENCE = 60.0
 """Seconds until a test that waits for something that never comes fails; nothing is ever asserted about time."""
 
 

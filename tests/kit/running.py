@@ -27,8 +27,9 @@ class RunningGateway(Gateway):
         return self.log.read_text(errors="replace") if self.log.exists() else ""
 
     def lines(self) -> list[dict[str, Any]]:
-        """The JSON lines among it."""
-        return [json.loads(line) for line in self.output().splitlines() if line.startswith("{")]
+        """The JSON lines among it, but one that is just being written."""
+        whole = self.output().rpartition("\n")[0]
+        return [json.loads(line) for line in whole.splitlines() if line.startswith("{")]
 
     def events(self, name: str) -> list[dict[str, Any]]:
         """Lines of the log and the audit log with this event."""

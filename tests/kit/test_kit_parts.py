@@ -111,7 +111,7 @@ def test_a_child_that_never_answers_is_told_too(tmp_path: Path) -> None:
 
 def test_redis_comes_back_on_its_port_with_what_it_had(fresh_redis: RedisServer) -> None:
     def ask(command: str) -> bytes:
-        with socket.create_connection(("127.0.0.1", fresh_redis.port), timeout=5) as wire:
+        with socket.create_connection(("127.0.0.1", fresh_redis.port), timeout=60) as wire:
             wire.sendall(f"AUTH {fresh_redis.password}\r\n{command}\r\nQUIT\r\n".encode())
             return b"".join(iter(lambda: wire.recv(4096), b""))
 

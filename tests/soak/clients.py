@@ -20,7 +20,7 @@ from tests.soak.frames import BINARY, CLOSE, PING, PONG, TEXT, frame, read_frame
 from tests.soak.hub import Hub
 from tests.soak.ledger import Ledger
 from tests.soak.marks import Ask, Said
-from tests.soak.people import Fields, Session, never_again, spoken, with_spoofs
+from tests.soak.people import FOREIGN, Fields, Session, never_again, spoken, with_spoofs
 from tests.soak.wire import PATIENCE, Answer, Line, Malformed
 
 _SIZES = (0, 1, 2, 200, 200, 200, 1_000, 5_000, 10_240, 10_240, 40_000, 65_535, 65_536, 120_000, 300_000)
@@ -328,6 +328,12 @@ class Crowd:
         expected = [] if sent.sticky and binding else [f"{name}={binding};".encode()]
         if len(ours) != len(expected) or not all(a.startswith(b) for a, b in zip(ours, expected, strict=True)):
             raise Malformed(f"{sent}: cookies of ours: {ours}, expected {expected}")
+        # A hub's cookie that isn't this person's is taken out of the browser, wherever it may live.
+        gone = [cookie for cookie in theirs if cookie.startswith(FOREIGN + b"=;")]
+        theirs = [cookie for cookie in theirs if cookie not in gone]
+        sent_it = FOREIGN + b"=" in sent.data
+        if bool(gone) != sent_it or not all(b"Max-Age=0" in cookie for cookie in gone):
+            raise Malformed(f"{sent}: a foreign cookie {'came' if sent_it else 'did not come'}, and {gone} are gone")
         untagged = b"%b-%d" % (session.user.encode(), said.serial)
         due = said.user != marks.NOBODY and said.serial % 7 == 0 and answer.status != 101
         if not due:

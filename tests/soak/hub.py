@@ -26,7 +26,7 @@ from tests.soak.frames import BINARY, CLOSE, PING, PONG, TEXT, frame, read_frame
 from tests.soak.ledger import Ledger
 from tests.soak.marks import Ask, Said
 
-PATIENCE = 20.0
+PATIENCE = 60.0
 """Seconds after which a hub that should have been left, or should have got the rest of a request, says so."""
 _GENERATED = frozenset(
     b"host cookie connection upgrade content-length transfer-encoding remote_user x-hubgate-assertion forwarded "

@@ -37,6 +37,9 @@ SPOOFS: Fields = [
 ]
 """What must not reach a hub, whoever says it."""
 
+FOREIGN = b"jupyterhub-soak-foreign"
+"""The name of a cookie that no hub has given this person."""
+
 
 @dataclass(eq=False)
 class Session:
@@ -76,7 +79,7 @@ class Session:
             theirs.insert(at, b"jupyterhub-soak=" + self.tagged)
             seen.insert(at, b"jupyterhub-soak=" + self.untagged)
         if rng.random() < 0.1:
-            theirs.append(b"jupyterhub-soak-foreign=made-up")  # without a tag: it stays here
+            theirs.append(FOREIGN + b"=made-up")  # without a tag: it stays here
         return b"; ".join((*ours, *theirs) if rng.random() < 0.5 else (*theirs, *ours)), b"; ".join(seen)
 
 

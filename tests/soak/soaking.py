@@ -43,11 +43,14 @@ SPARE_DESCRIPTORS = 2
 MOST_ELSEWHERE = 64
 """Lines to store and provider: as many rest as were once needed at the same time, for instance when the tokens of all
 who logged in together were due together."""
-COMING_TO_REST = 20.0
+COMING_TO_REST = 60.0
 """Seconds for the gateway to let go of everything: keep-alive towards hubs ends after 4."""
 POOLS = {"htc": ("htc01", "htc02"), "hpc": ("hpc01",), "odd": ("odd01",)}
 SHARED = ("htc", "hpc")
-IDLE_TIMEOUT = "2s"
+IDLE_TIMEOUT = "6s"
+"""For what a hub that stalls may do to its clients: hubs and clients share a process, which may itself stand still."""
+AGAIN = 5
+"""Times that a phase is done again, for what a busy machine didn't get round to, or to tell a leak from a peak."""
 
 SignIn = Callable[[int], Awaitable[tuple[Person, str]]]
 """(how many) -> a browser that has logged in as somebody, and who."""
@@ -173,21 +176,32 @@ class Soak:
     async def run(self, seconds: float, *, tasks: int = 24) -> None:
         """Warm up, rest, soak, rest, compare. Raises `SoakFailed`."""
         warm = min(60.0, seconds * 0.3)
-        await self._phase("warm-up", warm, tasks)
+        for _ in range(AGAIN):
+            await self._phase("warm-up", warm, tasks)
+            if not self._never_met():
+                break
         before = await self._at_rest()
         self.say(f"after the warm-up: {before}")
-        samples = asyncio.create_task(self._sampled(tasks))
-        try:
-            self.crowd.novel = 0
-            await self._phase("soak", seconds - warm, tasks)
-        finally:
-            samples.cancel()
-        after = await self._at_rest()
-        self.say(f"at the end: {after}")
+        for _ in range(AGAIN):
+            samples = asyncio.create_task(self._sampled(tasks))
+            try:
+                self.crowd.novel = 0
+                await self._phase("soak", seconds - warm, tasks)
+            finally:
+                samples.cancel()
+            after = await self._at_rest()
+            self.say(f"at the end: {after}")
+            leaks = self._leaks(before, after)
+            if not leaks:
+                break
+            before = after  # what leaks grows again
+        for leak in leaks:
+            self.ledger.fail(leak)
         self.say(self.ledger.table())
-        self._compare(before, after)
         self.ledger.judge()
-        self._all_met()
+        # Else this soak was none.
+        if never := self._never_met():
+            raise SoakFailed(f"never met: {sorted(never)}")
 
     async def _phase(self, name: str, seconds: float, tasks: int) -> None:
         began, requests = time.monotonic(), sum(hub.requests for hub in self.hubs.values())
@@ -224,25 +238,26 @@ class Soak:
             if held.descriptors > most:
                 self.ledger.fail(f"{tasks} clients at work, and the gateway holds {held}")
 
-    def _compare(self, before: Held, after: Held) -> None:
+    def _leaks(self, before: Held, after: Held) -> list[str]:
+        leaks = []
         if after.descriptors > before.descriptors + SPARE_DESCRIPTORS:
-            self.ledger.fail(f"descriptors leak: {before} -> {after}")
+            leaks.append(f"descriptors leak: {before} -> {after}")
         if after.elsewhere > MOST_ELSEWHERE:
-            self.ledger.fail(f"lines to store and provider leak: {before} -> {after}")
+            leaks.append(f"lines to store and provider leak: {before} -> {after}")
         allowance = GROWTH + TIMES * min(self.crowd.novel, REMEMBERED)
         self.say(f"grown by {(after.rss - before.rss) / 2**20:.1f} MiB, allowed {allowance / 2**20:.1f} MiB")
         if after.rss > before.rss + allowance:
-            self.ledger.fail(f"memory leaks: {before} -> {after}, allowed {allowance / 2**20:.1f} MiB")
+            leaks.append(f"memory leaks: {before} -> {after}, allowed {allowance / 2**20:.1f} MiB")
+        return leaks
 
-    def _all_met(self) -> None:
-        """That everything in the catalogue has happened: else this soak was none."""
+    def _never_met(self) -> set[str]:
+        """What of the catalogue has not happened."""
         met = {what for what, _ in self.ledger.outcomes}
         wanted = set(catalogue.GET) | {f"upload {how}" for how in catalogue.UPLOADS}
         wanted |= {f"socket {how}" for how in catalogue.SOCKETS}
         wanted |= {"moody sized", "pipelined", "landing page", "stranger", "vanished", "read slowly", "sent slowly"}
         wanted |= {"spoken on an idle connection", "logged in and out", "socket ended by"}
-        if wanted - met:
-            raise SoakFailed(f"never met: {sorted(wanted - met)}")
+        return wanted - met
 
 
 def read_log(gateway: RunningGateway, ledger: Ledger, watch: Watch) -> Counter[int]:
@@ -318,7 +333,7 @@ async def soaked(
             told = await asyncio.to_thread(watch.metric, "hubgate_upstream_up")
             return sum(told.values()) == len(hubs)
 
-        await eventually(up, within=30, what="all hubs up")
+        await eventually(up, within=COMING_TO_REST, what="all hubs up")
 
         async def login(user: DemoUser, *pools: str) -> tuple[Person, Session]:
             person = Person(gateway.url, provider.origin)

@@ -25,7 +25,6 @@ def _seed() -> int:
     return int(os.environ.get("SOAK_SEED", random.SystemRandom().randrange(10**6)))
 
 
-@pytest.mark.timeout(240)
 async def test_a_short_soak(
     gateway: Callable[..., RunningGateway], embedded: EmbeddedProvider, fresh_redis: RedisServer
 ) -> None:

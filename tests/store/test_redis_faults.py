@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import ssl
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
@@ -18,12 +19,12 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from hubgate.errors import OperatorFault, StoreFault
 from hubgate.store import open_store
 from hubgate.store.base import Change, Restored, Store
-from hubgate.store.redis import CONNECTIONS
+from hubgate.store.redis import CONNECTIONS, DEADLINE
 from tests.store.redis_server import NEWEST, RedisServer, running
 
 Until = Callable[[Callable[[], Awaitable[bool]]], Awaitable[None]]
 
-PATIENCE = 20.0
+PATIENCE = 60.0
 """Bounds hangs; redis-py by itself would wait for sixty seconds."""
 
 
@@ -141,6 +142,24 @@ async def test_a_dead_redis_is_a_fault_and_well_again_when_it_is_back(
     # Every connection of the pool was broken; none of that may show any more.
     values = await asyncio.gather(*(patient_get(redis_store, f"k{n}") for n in range(100)))
     assert values == [b"%d" % n for n in range(100)]
+
+
+@pytest.mark.redis
+@pytest.mark.parametrize("connected", [False, True])
+async def test_a_process_that_stood_still_itself_finds_its_answer(
+    redis_server: RedisServer, *, connected: bool
+) -> None:
+    redis_server.admin("SET", "hubgate:k", "1")
+    for turns in range(6):  # wherever the call is at that moment
+        store = open_store(redis_server.url)
+        if connected:
+            assert await store.get("k") == b"1"
+        asked = asyncio.create_task(store.get("k"))
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        time.sleep(1.1 * DEADLINE)  # noqa: ASYNC251 - blocking the loop, for longer than a call may take, is the test
+        assert await asked == b"1"
+        await store.close()
 
 
 @pytest.mark.redis

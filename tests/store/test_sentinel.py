@@ -21,7 +21,7 @@ PATIENCE = 60.0  # seconds; sentinels take their time
 
 SENTINEL = """
 sentinel monitor main 127.0.0.1 {port} 1
-sentinel down-after-milliseconds main 300
+sentinel down-after-milliseconds main 3000
 sentinel failover-timeout main 3000
 """
 

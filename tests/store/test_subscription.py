@@ -16,7 +16,7 @@ from tests.store.redis_server import RedisServer
 
 Until = Callable[[Callable[[], Awaitable[bool]]], Awaitable[None]]
 
-PATIENCE = 20.0
+PATIENCE = 60.0
 
 
 async def next_event(events: AsyncIterator[Event]) -> Event:

@@ -27,7 +27,7 @@ ENDED = "nothing is left running"
 
 
 def run(*words: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([HUBGATE, "demo", *words], capture_output=True, text=True, timeout=60, check=False)
+    return subprocess.run([HUBGATE, "demo", *words], capture_output=True, text=True, timeout=180, check=False)
 
 
 @pytest.fixture
@@ -42,7 +42,7 @@ def terminal() -> Iterator[Callable[..., Terminal]]:
     for each in opened:
         if each.process.poll() is None:
             each.process.send_signal(signal.SIGTERM)
-            each.process.wait(60)
+            each.process.wait(180)
 
 
 @pytest.mark.redis
@@ -56,7 +56,7 @@ async def test_the_demo_comes_up_is_used_and_leaves_nothing(
     port = free_ports(1)[0]
     url, ours = f"http://127.0.0.1:{port}", ("--port", str(port))
     screen = terminal(*ours, "--provider", "embedded", "--mfa", "gateway")
-    screen.wait_for("Ctrl-C ends all of it.", timeout=240)
+    screen.wait_for("Ctrl-C ends all of it.", timeout=600)
     assert url in screen.text
     assert (
         len(descendants(screen.process.pid)) >= 8
@@ -83,7 +83,7 @@ async def test_the_demo_comes_up_is_used_and_leaves_nothing(
 
     family = descendants(screen.process.pid)
     screen.type("\x03")
-    assert screen.ended(timeout=60) == Exit.OK
+    assert screen.ended(timeout=180) == Exit.OK
     assert ENDED in screen.text
     assert not family & descendants(1)
     assert is_free(port)
@@ -96,7 +96,7 @@ def test_whoever_leaves_while_it_starts_leaves_nothing(
 ) -> None:
     hub_environment()
     screen = terminal("--port", str(free_ports(1)[0]), "--provider", "embedded")
-    screen.wait_for("hpc01: starting", timeout=120)
+    screen.wait_for("hpc01: starting", timeout=300)
     family = descendants(screen.process.pid)
     assert len(family) >= 4
     match how:
@@ -107,7 +107,7 @@ def test_whoever_leaves_while_it_starts_leaves_nothing(
         case _:
             screen.process.send_signal(signal.SIGTERM)
     number = {"terminal closed": signal.SIGHUP, "twice Ctrl-C": signal.SIGINT}.get(how, signal.SIGTERM)
-    assert screen.ended(timeout=60) == 128 + number
+    assert screen.ended(timeout=180) == 128 + number
     assert not family & descendants(1)
 
 

@@ -16,7 +16,7 @@ from tests.kit.embedded import EmbeddedProvider
 from tests.kit.notebooks import Notebooks
 from tests.kit.person import Person
 from tests.kit.running import RunningGateway
-from tests.kit.scene import Visitor
+from tests.kit.scene import SOON, Visitor
 
 pytest_plugins = ["tests.kit.scene_fixtures"]
 
@@ -32,7 +32,7 @@ c.JupyterHub.load_roles = [
 
 def asked(hub: hubs.Hub, path: str) -> Any:
     request = urllib.request.Request(f"{hub.url}/htc/hub/api/{path}", headers={"Authorization": f"token {TOKEN}"})
-    with urllib.request.urlopen(request, timeout=20) as answer:
+    with urllib.request.urlopen(request, timeout=60) as answer:
         return json.load(answer)
 
 
@@ -76,7 +76,7 @@ async def test_tokens_end_with_their_session_and_servers_with_the_last(
         provider=embedded,
         public_url=url,
         session={"stop_servers": True},
-        health={"interval": "500ms", "rise": 1},
+        health={"interval": "500ms", "timeout": "20s", "rise": 1},
     )
     # After the gateway, whose keys it asks for at its start.
     own_hub.start()
@@ -89,7 +89,7 @@ async def test_tokens_end_with_their_session_and_servers_with_the_last(
             return (await people[0].fetch("/htc/hub/health")).status != 503
 
         await people[0].arrive("/")
-        await eventually(seen, within=30, every=0.3, what="a hub that is up")
+        await eventually(seen, within=SOON, every=0.3, what="a hub that is up")
         marks: list[set[str]] = []
         for somebody in people:
             await somebody.arrive("/htc/hub/home")
@@ -106,7 +106,7 @@ async def test_tokens_end_with_their_session_and_servers_with_the_last(
             async def they_are() -> bool:
                 return session_marks(own_hub, user.username) == wanted
 
-            await eventually(they_are, within=20, every=0.3, what=f"the end of all but {wanted}")
+            await eventually(they_are, within=SOON, every=0.3, what=f"the end of all but {wanted}")
 
         first, second = people
         logins = [each.browser.cookies(each.at("/htc/hub/home"))["jupyterhub-hub-login"] for each in people]
@@ -123,7 +123,7 @@ async def test_tokens_end_with_their_session_and_servers_with_the_last(
         async def servers() -> bool:
             return not asked(own_hub, f"users/{user.username}")["servers"]
 
-        await eventually(servers, within=20, every=0.3, what="the end of the servers")
+        await eventually(servers, within=SOON, every=0.3, what="the end of the servers")
         assert not running.events("hub_session_open")
         assert not any(believed(own_hub, kept) for kept in logins)
     finally:

@@ -11,7 +11,6 @@ from hubgate.ops.demo.redis import RedisServer
 from tests.kit.background import eventually
 from tests.kit.person import Person
 from tests.kit.provider import KeycloakProvider
-from tests.kit.running import RunningGateway
 from tests.kit.scene import SOON, Balancer, Scene, Visitor, pool
 
 pytest_plugins = ["tests.kit.scene_fixtures"]
@@ -61,6 +60,16 @@ def sites(scene: Scene, fresh_redis: RedisServer, keycloak: KeycloakProvider) ->
     return found
 
 
+async def written(sites: Sites, event: str, count: int = 1) -> list[dict[str, Any]]:
+    """The lines of the audit log about this, once there are so many: they are written when all else is done."""
+
+    async def lines() -> list[dict[str, Any]]:
+        found = sites.audited(event)
+        return found if len(found) >= count else []
+
+    return await eventually(lines, within=SOON, what=f"what is written of {event}")
+
+
 async def refused(visitor: Visitor) -> bool:
     return (await visitor.fetch()).status == 401
 
@@ -86,7 +95,7 @@ async def test_one_session_that_keycloak_ends_is_over_at_both_gateways(sites: Si
         assert await socket.echoes()
     assert not await refused(home)
     assert not await refused(other)
-    (line,) = sites.audited("session_end")
+    (line,) = await written(sites, "session_end")
     assert (line["outcome"], line["user"]) == ("backchannel", ada.username)
     assert line["connections"] == 2
     assert not sites.audited("backchannel_logout")
@@ -105,8 +114,7 @@ async def test_all_sessions_of_somebody_by_their_subject_alone(sites: Sites) -> 
     for browser in browsers:
         assert await refused(browser)
     assert await kept.echoes()
-    assert {line["user"] for line in sites.audited("session_end")} == {ada.username}
-    assert len(sites.audited("session_end")) == 2
+    assert [line["user"] for line in await written(sites, "session_end", 2)] == [ada.username] * 2
 
 
 async def test_what_is_said_while_the_store_is_away_is_done_when_it_is_back(
@@ -125,13 +133,9 @@ async def test_what_is_said_while_the_store_is_away_is_done_when_it_is_back(
     async def over() -> bool:
         return await refused(browser)
 
-    await eventually(over, within=10, every=0.3, what="the end of the session")
-    await eventually(lambda: _true(bool(sites.audited("session_end"))), within=10, what="the line that says so")
+    await eventually(over, within=SOON, every=0.3, what="the end of the session")
+    await written(sites, "session_end")
     assert {line["code"] for line in sites.audited("backchannel_logout")} <= {"store_unreachable"}
-
-
-async def _true(value: bool) -> bool:
-    return value
 
 
 async def test_log_out_here_is_log_out_there(sites: Sites) -> None:
@@ -146,9 +150,10 @@ async def test_log_out_here_is_log_out_there(sites: Sites) -> None:
     assert "2 open connections were closed" in page.text, "those at the other gateway count"
     for socket in sockets:
         assert await socket.ended(SOON)
-    assert sites.realm.admin("GET", f"users/{sites.realm.user_id(ada.username)}/sessions") == []
-    (line,) = sites.audited("logout")
-    assert (line["outcome"], line["connections"]) == ("ok", 2)
+    await sites.realm.forgotten(ada.username)
+    (line,) = await written(sites, "logout")
+    # A Keycloak that is busy for two seconds is not waited for.
+    assert (line["outcome"] in {"ok", "provider_session_open"}, line["connections"]) == (True, 2)
 
 
 async def test_nobody_else_can_say_it(sites: Sites) -> None:
@@ -160,5 +165,4 @@ async def test_nobody_else_can_say_it(sites: Sites) -> None:
     assert page.status == 400
     assert page.headers["Cache-Control"] == "no-store"
     assert not await refused(browser)
-    gateway: RunningGateway = sites.gateways[0]
-    assert [line["outcome"] for line in gateway.events("backchannel_logout")] == ["refused"]
+    assert [line["outcome"] for line in await written(sites, "backchannel_logout")] == ["refused"]

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import json
 import re
-import time
 from collections import Counter
 from typing import Any, Literal
 
@@ -157,7 +156,7 @@ async def _condition(gateway: RunningGateway, hub: str, condition: str) -> bool:
 @pytest.mark.parametrize("how", ["gone", "hung", "unrouted"])
 async def test_notebooks_go_on_while_only_their_hub_is_away(scene: Scene, how: Hub) -> None:
     one, two = ProxiedHub(scene.background, "htc01"), ProxiedHub(scene.background, "htc02")
-    gateway = scene.gateway(pool("htc", one, two), health={"timeout": "300ms", "move_after": "0s"})
+    gateway = scene.gateway(pool("htc", one, two), health={"timeout": "2s", "move_after": "0s"})
     somebody, other = await at_each(scene, gateway, "htc01", "htc02")
     wire = await somebody.socket()
     one.hub = how
@@ -188,7 +187,7 @@ async def test_moving_is_a_choice_of_the_person_and_holds_in_every_browser_and_g
 ) -> None:
     one, two = scene.hub("htc01"), scene.hub("htc02")
     balancer, (first, second) = scene.balanced(
-        2, pool("htc", one, two), health={"move_after": "2s"}, store_url=fresh_redis.url
+        2, pool("htc", one, two), health={"move_after": "8s"}, store_url=fresh_redis.url
     )
     somebody, neighbour = await at_each(scene, first, "htc01", "htc02")
     balancer.choose(second)
@@ -211,7 +210,7 @@ async def test_moving_is_a_choice_of_the_person_and_holds_in_every_browser_and_g
     assert await waits(somebody)
     assert (await _move(somebody, "made-up")).status == 403
 
-    page = await eventually(lambda: _offered(somebody), within=2 + SOON, what="the choice")
+    page = await eventually(lambda: _offered(somebody), within=8 + SOON, what="the choice")
     form = the_choice(page)
     assert form is not None
     assert "Notebooks that run on <bdi>htc01</bdi> stay there" in page.text
@@ -280,14 +279,13 @@ async def test_who_is_placed_by_this_request_on_a_hub_that_refuses_is_placed_els
     assert set(arrived) == {"htc02"}
     # Who was there before has servers there, perhaps: they wait.
     waiting(await settled.get(), "htc01")
-    # When nobody takes them, they are told, and soon.
+    # When nobody takes them, they are told.
     two.place.down()
     somebody = scene.visitor(gateway)
-    began = time.perf_counter()
-    page = await somebody.arrive()
+    async with asyncio.timeout(SOON):
+        page = await somebody.arrive()
     assert page.status == 503, page
     assert int(page.headers["Retry-After"]) > 0
-    assert time.perf_counter() - began < SOON
     one.place.up()
     two.place.up()
     assert (await somebody.arrive()).status == 200
@@ -342,13 +340,10 @@ async def test_a_fault_of_one_hub_changes_nothing_for_the_others(scene: Scene) -
     for mood in moods:
         one.mood = mood
         suffering = [asyncio.create_task(_suffers(victim)) for _ in range(30)]
-        longest = 0.0
         for _ in range(20):
-            began = time.perf_counter()
-            assert await neighbour.hub() == "htc02"
-            assert await neighbour.hub("/hpc/hub/home") == "hpc01"
-            longest = max(longest, time.perf_counter() - began)
-        assert longest < SOON, mood
+            async with asyncio.timeout(SOON):  # the hub would take for ever
+                assert await neighbour.hub() == "htc02"
+                assert await neighbour.hub("/hpc/hub/home") == "hpc01"
         assert await wire.echoes(mood)
         for task in suffering:
             task.cancel()
@@ -403,7 +398,7 @@ async def test_the_waiting_page_goes_on_by_itself_in_a_browser(scene: Scene, chr
     assert answer is not None
     assert answer.status == 503
     assert "htc01 is not answering" in await page.inner_text("h1")
-    async with page.expect_event("load", timeout=15_000):
+    async with page.expect_event("load", timeout=1000 * SOON):
         hub.place.up()  # and nobody touches anything
     assert page.url == gateway.url + "/htc/hub/home?from=a+bookmark"
     assert '"upstream": "htc01"' in await page.inner_text("body")

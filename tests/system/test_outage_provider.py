@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import json
 import re
-import time
 from collections.abc import Callable, Iterator
 from functools import partial
 
@@ -107,12 +106,10 @@ async def test_log_out_does_not_wait_for_a_provider_that_hangs_and_asks_it_again
     landing = await somebody.browser.get(somebody.at("/"))
     scene.provider.mood = "slow"
     form = next(form for form in landing.forms if form.action.endswith("/_hubgate/logout"))
-    loop = asyncio.get_running_loop()
-    began = loop.time()
     answer = asyncio.create_task(somebody.browser.submit(landing, form))
     assert await socket.ended(SOON), "what is ours ends at once"
-    page = await answer
-    assert loop.time() - began < 2 + SOON
+    async with asyncio.timeout(SOON):  # the provider would take an hour
+        page = await answer
     assert page.url.startswith(somebody.at("/_hubgate/logged-out"))
     assert "could not end your session at the login service" in page.text
     scene.provider.mood = "well"
@@ -123,7 +120,7 @@ async def test_log_out_does_not_wait_for_a_provider_that_hangs_and_asks_it_again
         page = await somebody.browser.get(somebody.at("/htc/hub/home"))
         return page.form_with("password") is not None
 
-    await eventually(forgotten, within=30, every=1.0, what="the end of the provider's session")
+    await eventually(forgotten, within=SOON, every=1.0, what="the end of the provider's session")
 
 
 @pytest.mark.parametrize(("mood", "statuses"), [("garbage", (502,)), ("broken", (503,)), ("lost", (502,))])
@@ -187,18 +184,17 @@ async def test_a_provider_that_never_answers_keeps_nobody_else_waiting(scene: Sc
 
     async def told() -> Page:
         asking = partial(refused, scene.visitor(gateway))
-        return await eventually(asking, within=30, every=0.5, what="the page that says so")
+        return await eventually(asking, within=SOON, every=0.5, what="the page that says so")
 
     waiting = [asyncio.create_task(told()) for _ in range(5)]
     form = next(form for form in landing.forms if form.action.endswith("/_hubgate/logout"))
     leaving = asyncio.create_task(leaver.browser.submit(landing, form))
-    longest = 0.0
+    meanwhile = 0
     while not all(task.done() for task in (*waiting, leaving)):
-        began = time.perf_counter()
         await goes_on(somebody)
-        longest = max(longest, time.perf_counter() - began)
+        meanwhile += not any(task.done() for task in waiting)
         await asyncio.sleep(0.05)
-    assert longest < SOON
+    assert meanwhile > 1, "whoever had to wait would have waited as long as they did"
     for task in waiting:
         kind(task.result())
     assert leaving.result().url.startswith(leaver.at("/_hubgate/logged-out"))

@@ -51,7 +51,7 @@ async def becomes(gateway: RunningGateway, wanted: str) -> None:
     async def there() -> bool:
         return await condition(gateway) == wanted
 
-    await eventually(there, within=60, every=0.1, what=f"a hub that is {wanted}")
+    await eventually(there, within=120, every=0.1, what=f"a hub that is {wanted}")
 
 
 async def waits(somebody: Visitor) -> None:
@@ -62,7 +62,11 @@ async def waits(somebody: Visitor) -> None:
 
 
 async def test_notebooks_survive_their_hub(scene: Scene, real_hub: Hub) -> None:
-    gateway = scene.gateway(pool("htc", {"name": "htc01", "url": real_hub.url}), public_url=real_hub.gateway_url)
+    gateway = scene.gateway(
+        pool("htc", {"name": "htc01", "url": real_hub.url}),
+        public_url=real_hub.gateway_url,
+        health={"timeout": "5s"},
+    )
     real_hub.start()
     real_hub.ready()
     await becomes(gateway, "up")

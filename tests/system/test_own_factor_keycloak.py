@@ -33,6 +33,7 @@ async def test_keycloak_asks_for_the_password_and_hubgate_for_the_code(
 
     # Log Out ends Keycloak's session as well: the next login begins with the password.
     await second.get(at.url + "/_hubgate/logout")
+    await keycloak.forgotten(user.username, left=1)
     assert (await second.get(at.url + "/")).form_with("password") is not None
     page = await with_password(second, at.url + "/", user)
     page = await second.submit(page, step_form(page, "recovery"), code=codes[0])

@@ -65,9 +65,9 @@ async def two(scene: Scene, fresh_redis: RedisServer) -> tuple[RunningGateway, E
     """Two workers on one Redis before one hub."""
     hub = EchoHub(scene.background, "htc01")
     gateway = scene.gateway(
-        pool("htc", hub), store_url=fresh_redis.url, gateway={"workers": 2}, limits={"stop_grace": "10s"}
+        pool("htc", hub), store_url=fresh_redis.url, gateway={"workers": 2}, limits={"stop_grace": "1m"}
     )
-    await eventually(lambda: _count(gateway, 2), within=20, what="two workers")
+    await eventually(lambda: _count(gateway, 2), within=SOON, what="two workers")
     return gateway, hub
 
 
@@ -152,9 +152,9 @@ async def test_sigterm_lets_requests_finish_and_closes_what_has_no_end(
 ) -> None:
     hub = Patient(scene.background, "htc01")
     gateway = scene.gateway(
-        pool("htc", hub), store_url=fresh_redis.url, gateway={"workers": count}, limits={"stop_grace": "20s"}
+        pool("htc", hub), store_url=fresh_redis.url, gateway={"workers": count}, limits={"stop_grace": "1m"}
     )
-    await eventually(lambda: _count(gateway, count), within=20, what="the workers")
+    await eventually(lambda: _count(gateway, count), within=SOON, what="the workers")
     somebody = await scene.logged_in(gateway)
     wire = await somebody.socket()
     more = asyncio.Event()
@@ -223,8 +223,8 @@ async def test_a_worker_that_is_replaced_loses_no_request(scene: Scene, two: tup
     asking = [asyncio.create_task(ask()) for _ in range(4)]
     for replaced, pid in enumerate(workers(gateway), start=1):
         os.kill(pid, signal.SIGTERM)
-        await eventually(partial(_replaced, gateway, replaced), within=20, what="another worker")
-        await eventually(partial(_more, statuses, len(statuses) + 20), within=20, what="answers")
+        await eventually(partial(_replaced, gateway, replaced), within=SOON, what="another worker")
+        await eventually(partial(_more, statuses, len(statuses) + 20), within=SOON, what="answers")
     ending.set()
     await asyncio.gather(*asking)
     assert set(statuses) == {200}

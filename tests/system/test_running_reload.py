@@ -109,17 +109,17 @@ async def _stopped(gateway: RunningGateway, count: int) -> bool:
 async def test_who_works_at_the_new_workers_is_not_idle_at_those_that_are_leaving(
     scene: Scene, site: Callable[..., RunningGateway]
 ) -> None:
-    gateway = site(session={"idle": "10s", "max": "1h"})
+    gateway = site(session={"idle": "20s", "max": "1h"})
     somebody = await scene.logged_in(gateway)
     wire = await somebody.socket()
     await reloaded(gateway, portal={"title": "After"})
     there = await somebody.again()
-    for _ in range(24):
+    for _ in range(45):
         await asyncio.sleep(0.5)
         assert (await there.get()).status == 200
         assert await wire.echoes()
     # And who has gone is idle at both, as ever.
-    assert await wire.ended(10 + SOON)
+    assert await wire.ended(20 + SOON)
 
 
 async def test_a_new_key_signs_and_old_sessions_are_still_good(

@@ -78,18 +78,18 @@ async def test_idle_sessions_end_with_their_sockets_and_polls_are_no_person(
     scene: Scene, fresh_redis: RedisServer
 ) -> None:
     hub = CookieHub(scene.background, "htc01")
-    gateway = scene.gateway(pool("htc", hub), session={"idle": "3s", "max": "1h"}, store_url=fresh_redis.url)
+    gateway = scene.gateway(pool("htc", hub), session={"idle": "8s", "max": "1h"}, store_url=fresh_redis.url)
+    began = time.monotonic()
     active, idle = await scene.logged_in(gateway), await scene.logged_in(gateway)
     open_, left = await active.socket(), await idle.socket()
-    began = time.monotonic()
-    ended = 0.0
-    while time.monotonic() < began + 6:
+
+    async def ended() -> bool:
         assert (await active.get()).status == 200
         # A page that was left open asks and asks.
-        if not ended and (await idle.fetch("/htc/hub/api/poll")).status == 401:
-            ended = time.monotonic() - began
-        await asyncio.sleep(0.2)
-    assert 2 < ended < 3 + SOON
+        return await _ended(idle)
+
+    await eventually(ended, within=8 + SOON, every=0.2, what="the end of who is idle")
+    assert time.monotonic() - began > 7  # limits are kept to a second
     assert await left.ended(SOON)
     assert await open_.echoes()
     await ended_kindly(scene, idle, hub)
@@ -99,7 +99,7 @@ async def test_idle_sessions_end_with_their_sockets_and_polls_are_no_person(
 
 async def test_the_longest_session_ends_however_busy_it_is(scene: Scene) -> None:
     hub = CookieHub(scene.background, "htc01")
-    gateway = scene.gateway(pool("htc", hub), session={"idle": "4s", "max": "4s"})
+    gateway = scene.gateway(pool("htc", hub), session={"idle": "8s", "max": "8s"})
     began = time.monotonic()
     somebody = await scene.logged_in(gateway)
     wire = await somebody.socket()
@@ -109,15 +109,15 @@ async def test_the_longest_session_ends_however_busy_it_is(scene: Scene) -> None
         assert page.status in {200, 302}
         return page.status == 302
 
-    await eventually(busy, within=4 + SOON, every=0.2, what="the end")
-    assert time.monotonic() - began > 3
+    await eventually(busy, within=8 + SOON, every=0.2, what="the end")
+    assert time.monotonic() - began > 7  # limits are kept to a second
     assert await wire.ended(SOON)
     await ended_kindly(scene, somebody, hub)
 
 
 async def test_who_works_at_one_gateway_is_not_idle_at_the_other(scene: Scene, fresh_redis: RedisServer) -> None:
     balancer, (first, second) = scene.balanced(
-        2, pool("htc", scene.hub("htc01")), session={"idle": "4s", "max": "1h"}, store_url=fresh_redis.url
+        2, pool("htc", scene.hub("htc01")), session={"idle": "8s", "max": "1h"}, store_url=fresh_redis.url
     )
     somebody = await scene.logged_in(first)
     balancer.choose(second)
@@ -126,7 +126,7 @@ async def test_who_works_at_one_gateway_is_not_idle_at_the_other(scene: Scene, f
     assert second.events("serving")
     balancer.choose(first)
     began = time.monotonic()
-    while time.monotonic() < began + 7:
+    while time.monotonic() < began + 11:
         assert (await somebody.get()).status == 200
         assert await wire.echoes()
         await asyncio.sleep(0.2)

@@ -13,6 +13,7 @@ import pytest
 from aiohttp import WSMsgType, web
 from yarl import URL
 
+from hubgate.upstream.tunnel import LINGER
 from tests.kit.background import Background, Place, eventually
 from tests.kit.running import RunningGateway
 from tests.kit.scene import SOON, Scene, Visitor, pool
@@ -220,7 +221,7 @@ async def test_events_arrive_one_by_one(work: tuple[RunningGateway, Visitor], st
         for number in range(20):
             # The next one is told only when this one has come: whoever gathers would wait for ever.
             store.tell(f"event {number}")
-            async with asyncio.timeout(20):
+            async with asyncio.timeout(SOON):
                 assert await response.content.readline() == f"data: event {number}\n".encode()
                 assert await response.content.readline() == b"\n"
         store.tell("")
@@ -234,7 +235,7 @@ async def test_an_upload_arrives_as_it_is_sent(work: tuple[RunningGateway, Visit
     async def pieces() -> AsyncIterator[bytes]:
         for number in range(20):
             yield b"x" * 100
-            await eventually(lambda: _taken(store, before + 100 * (number + 1)), within=20, what="the piece")  # noqa: B023
+            await eventually(lambda: _taken(store, before + 100 * (number + 1)), within=SOON, what="the piece")  # noqa: B023
 
     async with somebody.browser.session.put(_url(somebody, "up"), data=pieces()) as response:
         assert (await response.json())["size"] == 2000
@@ -323,10 +324,10 @@ async def test_sockets_carry_large_messages_both_ways(work: tuple[RunningGateway
     for count in (1, 16, 64):
         message = b"".join(map(block, range(count)))
         await wire.ws.send_bytes(message)
-        assert await wire.ws.receive_bytes(timeout=60) == message
+        assert await wire.ws.receive_bytes(timeout=SOON) == message
     many = [block(number) for number in range(32)]
     sending = asyncio.gather(*map(wire.ws.send_bytes, many))
-    assert [await wire.ws.receive_bytes(timeout=60) for _ in many] == many
+    assert [await wire.ws.receive_bytes(timeout=SOON) for _ in many] == many
     await sending
     assert watch.growth < GROWTH
 
@@ -348,6 +349,6 @@ async def test_a_socket_that_never_reads_holds_up_its_sender(
     assert page.url.startswith(gateway.url + "/_hubgate/logged-out")
     written = await settled(lambda: store.written)
     assert written - before < READERS * 40 * MIB
-    assert time.monotonic() - began < 2 * SOON
+    assert time.monotonic() - began < LINGER, "nobody waits until they take it"
     for wire in wires:
         assert await wire.ended(SOON)

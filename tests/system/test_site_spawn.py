@@ -20,12 +20,15 @@ async def test_the_hub_knew_who_came_from_the_header(visitor: Callable[..., Visi
 
 
 async def test_spawning_tells_its_progress_as_it_happens(visitor: Callable[..., Visitor]) -> None:
-    somebody = visitor()
-    await somebody.arrive("/htc/hub/home")
-    notebooks = Notebooks(somebody.browser, somebody.at("/htc/"), somebody.user.username)
-    events = await notebooks.spawn()
-    assert [event["progress"] for event in events][-1] == 100
-    assert events[-1]["ready"]
+    for _ in range(5):
+        somebody = visitor()
+        await somebody.arrive("/htc/hub/home")
+        notebooks = Notebooks(somebody.browser, somebody.at("/htc/"), somebody.user.username)
+        events = await notebooks.spawn()
+        assert [event["progress"] for event in events][-1] == 100
+        assert events[-1]["ready"]
+        await notebooks.stop()
+        if len(events) > 1:
+            break  # else it was all over before this busy machine asked how far it is
     assert len(events) > 1
     assert events[0]["progress"] < 100
-    await notebooks.stop()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 from urllib.parse import parse_qs, urlsplit
 
@@ -31,14 +30,12 @@ async def test_keycloak_asks_for_both_factors_again_and_says_when(
     assert page.form_with("password") is not None, "Keycloak's own session is not"
     asked = next(parse_qs(urlsplit(step.url).query) for step in page.trail if "/openid-connect/auth" in step.url)
     assert (asked["max_age"], asked["prompt"], asked["acr_values"]) == (["0"], ["login"], ["mfa"])
-    began = int(time.time())
     page = await alice.login(at.url + AGAIN, user)
     assert page.url == at.url + "/?back"
     assert page.status == 200
     assert alice.cookies(at.url)["hubgate"] != cookie
     first, second = at.events("login")
     assert (first["factor"], second["factor"]) == ("pwd otp", "pwd otp")
-    assert time.time() - began < 60
 
 
 async def test_in_mode_gateway_keycloak_is_not_asked_at_all(

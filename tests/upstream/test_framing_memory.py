@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hubgate.upstream import framing
@@ -168,7 +168,7 @@ def heads(draw: st.DrawFn) -> bytes:
     return head + b"\r\n\r\n"
 
 
-@settings(max_examples=500, deadline=None)
+@settings(max_examples=500)
 @given(heads())
 def test_what_is_remembered_of_all_others_changes_nothing(head: bytes) -> None:
     """Nothing is forgotten between the examples."""
@@ -177,7 +177,7 @@ def test_what_is_remembered_of_all_others_changes_nothing(head: bytes) -> None:
     assert judged(head) == alone
 
 
-@settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=200)
 @given(heads())
 def test_what_is_remembered_of_its_own_lines_changes_nothing(head: bytes) -> None:
     alone = judged_cold(head)
@@ -185,7 +185,7 @@ def test_what_is_remembered_of_its_own_lines_changes_nothing(head: bytes) -> Non
     assert judged(head) == alone
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(st.lists(heads(), max_size=5))
 def test_a_full_memory_changes_nothing(several: list[bytes]) -> None:
     with pytest.MonkeyPatch.context() as patch:

@@ -30,7 +30,7 @@ async def test_a_head_that_stays_incomplete(sent: bytes) -> None:
 
 
 async def test_a_second_head_that_stays_incomplete() -> None:
-    async with RawUpstream(always(ok())) as hub, gate(hub, header_timeout=0.1) as door:
+    async with RawUpstream(always(ok())) as hub, gate(hub, header_timeout=0.5) as door:
         client = await door.client()
         await client.send(get())
         assert (await client.reply()).status == 200
@@ -50,12 +50,12 @@ async def test_trickling_does_not_help() -> None:
 
 
 async def test_an_idle_connection_is_not_a_slow_head() -> None:
-    async with RawUpstream(always(ok())) as hub, gate(hub, header_timeout=0.1) as door:
+    async with RawUpstream(always(ok())) as hub, gate(hub, header_timeout=0.8) as door:
         client = await door.client()
         for request in (get(), post(b"abc"), get("/pages/none")):
             await client.send(request)
             await client.reply()
-            await asyncio.sleep(0.25)  # longer than a head may take
+            await asyncio.sleep(1.0)  # longer than a head may take
         await client.send(get())
         assert (await client.reply()).status == 200
 
@@ -67,11 +67,11 @@ async def test_a_slow_answer_is_not_a_slow_head() -> None:
         await peer.send(ok())
         await peer.gone()
 
-    async with RawUpstream(script) as hub, gate(hub, header_timeout=0.1) as door:
+    async with RawUpstream(script) as hub, gate(hub, header_timeout=0.8) as door:
         client = await door.client()
         await client.send(get())
         await hub.peer()
-        await asyncio.sleep(0.25)
+        await asyncio.sleep(1.0)
         hub.peers[0].cue()
         assert (await client.reply()).status == 200
 
@@ -81,14 +81,14 @@ async def test_a_slow_body_is_not_a_slow_head() -> None:
         while await peer.until(b"hello"):
             await peer.send(ok())
 
-    async with RawUpstream(script) as hub, gate(hub, header_timeout=0.1) as door:
+    async with RawUpstream(script) as hub, gate(hub, header_timeout=0.8) as door:
         client = await door.client()
         await client.send(b"PUT / HTTP/1.1\r\nHost: h\r\nContent-Length: 5\r\n\r\n")
         for letter in b"hello":
-            await asyncio.sleep(0.05)
+            await asyncio.sleep(0.2)
             await client.send(bytes([letter]))
         assert (await client.reply()).status == 200
-        await asyncio.sleep(0.25)
+        await asyncio.sleep(1.0)
         await client.send(post(b"hello"))
         assert (await client.reply()).status == 200
 

@@ -104,7 +104,7 @@ class Watched:
         self.changes.put_nowait((state.health.condition, state.reason))
 
     async def change(self) -> tuple[Condition, str]:
-        return await asyncio.wait_for(self.changes.get(), 20)
+        return await asyncio.wait_for(self.changes.get(), 60)
 
     def prober(
         self, *, tls: Callable[[Upstream], ssl.SSLContext | None] = lambda _: None, timeout: float = 5
@@ -182,7 +182,7 @@ async def test_outage_and_recovery_need_their_number_of_probes() -> None:
 
         hub.answer = counting
         async with watched.prober():
-            await asyncio.wait_for(first_probe.wait(), 20)
+            await asyncio.wait_for(first_probe.wait(), 60)
             assert (await watched.change())[0] is Condition.HUB_DOWN
             assert answers >= 4
             assert (await watched.change())[0] is Condition.UP
@@ -216,7 +216,7 @@ async def test_a_fault_of_our_own_is_told_and_does_not_end_the_probing() -> None
         watched = Watched(hub.url)
         async with Prober(watched.registry, interval=0.01, timeout=5, tls=lambda _: None, clock=clock):
             for _ in range(3):
-                await asyncio.wait_for(calls.get(), 20)
+                await asyncio.wait_for(calls.get(), 60)
     assert len(told) >= 2
     assert told[0]["message"] == "the probe of htc01 failed in itself"
     assert isinstance(told[0]["exception"], LookupError)
@@ -234,7 +234,7 @@ async def test_pauses_vary_around_the_interval(chance: float, pause: float, monk
         watched = Watched(hub.url)
         monkeypatch.setattr("hubgate.upstream.prober.asyncio.sleep", sleep)
         async with Prober(watched.registry, interval=10, timeout=5, tls=lambda _: None, chance=lambda: chance):
-            assert await asyncio.wait_for(pauses.get(), 20) == pytest.approx(pause)
+            assert await asyncio.wait_for(pauses.get(), 60) == pytest.approx(pause)
 
 
 def certificates(directory: Path) -> tuple[Path, Path]:

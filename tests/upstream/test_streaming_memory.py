@@ -199,7 +199,7 @@ async def test_pipelined_answers_to_a_client_that_does_not_read_do_not_pile_up(a
         await client.send(get() * 400)
         await client.until(b"\r\n\r\n")
         watch = Watch()
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             while not any(isinstance(outcome, ClientAborted) for outcome in door.outcomes):
                 watch.look()
                 await asyncio.sleep(0.01)

@@ -209,7 +209,7 @@ async def test_what_a_hub_does_not_answer_is_asked_again(worker: Worker, monkeyp
     monkeypatch.setattr(worker.bindings, "let_go", fails_once)
     async with worker.endings(hubs) as endings:
         await endings.end([found])
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             while await worker.bound_to():
                 await asyncio.sleep(0.001)
     assert failed.is_set()

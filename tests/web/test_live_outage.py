@@ -17,7 +17,7 @@ from hubgate.web.live import Bound, LiveSession, LiveSessions
 from hubgate.web.sessions import Sessions
 from tests.web.people import HOST, KEYRING, PROOF, person
 
-PATIENCE = 10.0
+PATIENCE = 60.0
 
 
 class Unplugged(MemoryStore):

@@ -188,7 +188,7 @@ def test_strangers_words_stay_words(name: str) -> None:
     assert "49" not in page.words.replace(REQUEST, "")  # {{7*7}} was not worked out
 
 
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 @given(st.text(min_size=1, max_size=60))
 def test_any_name_renders(name: str) -> None:
     who = session(name, name)

@@ -78,7 +78,7 @@ class Connections:
     def __init__(self, address: Address, *, ca: str | None, deadline: float) -> None:
         tls: dict[str, Any] = {"tls": _tls_context(ca)} if address.tls else {}
         line = _TlsConnection if address.tls else Connection
-        options = _options(address.login, deadline) | tls | {"db": address.db}
+        options = _options(address.login) | tls | {"db": address.db}
         self._deadline = deadline
         self._sentinel: Sentinel | None = None
         self._primary: Callable[[], Awaitable[tuple[str, int]]] | None = None
@@ -87,7 +87,8 @@ class Connections:
         self._pool: Any  # of redis-py, which leaves most of it untyped; it makes lines and keeps none
         if address.service:
             self._sentinel = Sentinel([])  # type: ignore[no-untyped-call]  # redis-py leaves it untyped
-            asked = _options(address.sentinel_login, SENTINEL_DEADLINE) | {"socket_timeout": SENTINEL_DEADLINE} | tls
+            limits = dict.fromkeys(("socket_timeout", "socket_connect_timeout"), SENTINEL_DEADLINE)
+            asked = _options(address.sentinel_login) | limits | tls
             # Built here, since Sentinel would give them retries of its own and a TLS context for each.
             self._sentinel.sentinels = [
                 Redis(connection_pool=ConnectionPool(connection_class=line, host=host, port=port, **asked))
@@ -188,7 +189,7 @@ class _SentinelTlsConnection(_OurTls, SentinelManagedSSLConnection):
     pass
 
 
-def _options(login: Login, deadline: float) -> dict[str, Any]:
+def _options(login: Login) -> dict[str, Any]:
     return {
         "username": login.username or None,
         "password": login.password or None,
@@ -197,7 +198,7 @@ def _options(login: Login, deadline: float) -> dict[str, Any]:
         "driver_info": None,
         "retry": Retry(NoBackoff(), 0),
         "socket_timeout": None,
-        "socket_connect_timeout": deadline,
+        "socket_connect_timeout": None,
         # A peer that vanished without a word is noticed while nobody waits for it.
         "socket_keepalive": True,
         "socket_keepalive_options": _KEEPALIVE,

@@ -267,11 +267,15 @@ class RedisStore:
 
     async def _ask(self, *command: str | bytes | int) -> Any:
         self._check_open()
-        now = asyncio.get_running_loop().time
+        loop = asyncio.get_running_loop()
+        now = loop.time
         if not self._circuit.allows(now()):
             raise StoreFault("store_unreachable", "Redis did not answer just now; it is tried again.", retry_after=2)
+        # Half by half: a process that itself stood still for a second finds the answer in its buffer.
+        limit = asyncio.timeout(None)
+        halfway = loop.call_later(DEADLINE / 2, lambda: limit.reschedule(now() + DEADLINE / 2))
         try:
-            async with asyncio.timeout(DEADLINE), self._turns:
+            async with limit, self._turns:
                 self._check_open()  # it may have been closed while this call waited for its turn
                 answer = await self._connections.execute(*command)
         except _FOREIGN as error:
@@ -281,6 +285,8 @@ class RedisStore:
             else:
                 self._circuit.answered()
             raise fault from error
+        finally:
+            halfway.cancel()
         self._circuit.answered()
         return answer
 

@@ -25,7 +25,7 @@ class Gateway(Child):
         """Starts it, again after a stop."""
         self.launch([sys.executable, "-c", _SERVE, "serve", "-c", str(self.config)], cwd=self.config.parent)
 
-    def listening(self, *, timeout: float = 30) -> None:
+    def listening(self, *, timeout: float = 60) -> None:
         """Returns when it runs, whether or not what it needs is there."""
         self.wait_until(lambda: answers(f"{self.ops_url}/healthz"), timeout=timeout)
 

@@ -169,7 +169,7 @@ class Hub(Child):
         }
         self.launch(argv, env=env, cwd=self.folder)
 
-    def ready(self, *, timeout: float = 90) -> None:
+    def ready(self, *, timeout: float = 240) -> None:
         """Returns when the hub answers through its proxy."""
         url = f"{self.url}{self.path}hub/health"
         self.wait_until(lambda: answers(url), timeout=timeout)

@@ -62,7 +62,7 @@ class RedisServer(Child):
         settings.chmod(0o600)
         self.launch([executable(), str(settings), *options], cwd=self.folder)
 
-    def ready(self, *, timeout: float = 15) -> None:
+    def ready(self, *, timeout: float = 60) -> None:
         """Returns when it answers."""
         self.wait_until(self._pongs, timeout=timeout)
 
