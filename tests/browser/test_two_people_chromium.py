@@ -44,6 +44,9 @@ OPEN = """async (home) => {
 TRY = """async ([home, places]) => {
     const xsrf = (document.cookie.match(/(?:^|; )_xsrf=([^;]*)/) || ["", ""])[1];
     const headers = {"X-XSRFToken": xsrf, "Content-Type": "application/json"};
+    // Not the page's own: hubgate's extension holds back what is asked without a session.
+    const frame = document.body.appendChild(document.createElement("iframe"));
+    const plain = frame.contentWindow.fetch.bind(frame.contentWindow);
     const file = JSON.stringify({type: "file", format: "text", content: "of ada's tab"});
     const asks = [
         ["api/status"], ["api/contents"], ["api/contents/kept.txt", {method: "PUT", body: file}],
@@ -52,7 +55,7 @@ TRY = """async ([home, places]) => {
     const found = {};
     for (const [path, more] of asks) {
         found[path + (more ? " " + more.method : "")] =
-            (await fetch(home + path, {redirect: "manual", headers, ...more})).status;
+            (await plain(home + path, {redirect: "manual", headers, ...more})).status;
     }
     for (const place of places) {
         found[place] = await new Promise((resolve) => {
@@ -61,6 +64,7 @@ TRY = """async ([home, places]) => {
             socket.onerror = () => resolve(403);
         });
     }
+    frame.remove();
     return found;
 }"""
 
