@@ -180,11 +180,14 @@
       return;
     }
     const name = answer.ok ? (await answer.json()).identity?.username : null;
-    // The server knows no other cookie than its person's: 403 is for everybody else.
-    if (answer.status === 403 || (answer.ok && who && name !== who)) {
+    // Only the server's own word lets anything through. It knows no other cookie than its person's, and somebody else
+    // may even have been led to another hub, which knows no such server; a 5xx says nothing about anybody.
+    if (answer.ok && (!who || name === who)) {
+      if (out) {
+        enter();
+      }
+    } else if (answer.status < 500) {
       leave({ another: true });
-    } else if (out) {
-      enter(); // whatever else the answer may be (the server was stopped, say), JupyterLab can tell
     }
   }
 
