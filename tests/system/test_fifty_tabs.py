@@ -74,3 +74,6 @@ async def test_fifty_tabs_come_back_after_a_night(pair: Pair) -> None:
     for page in await asyncio.gather(*(ada.fetch(f"/echo/user/x/api/status?{number}") for number in range(TABS))):
         assert page.status == 200
     print(f"{TABS} tabs: {after['session']} sessions were begun")
+    assert "You are logged out" in (await ada.log_out()).text
+    async with directory(load(pair.gateways[0].config)) as opened:
+        assert await opened.chosen(Choice(user=ada.user.username)) == [], "they were one browser's"

@@ -100,6 +100,37 @@ async def test_all_others_at_once(site: Stand) -> None:
     assert len(audited(site, "session_end")) == 2
 
 
+async def another_tab(site: Stand, person: Person, address: str = "/") -> None:
+    """One that logs in while its browser does so already: each comes back with a session of its own."""
+    person.session.cookie_jar.clear(lambda morsel: morsel.key == "hubgate")
+    page = await person.get(site.url + address)
+    assert page.status == 200, page
+
+
+async def test_tabs_that_logged_in_at_once_are_one_browser(site: Stand) -> None:
+    """The provider's session is one: what ends it from elsewhere must not end with a session that nobody sees."""
+    async with await browser(site) as here, await browser(site, agent=PHONE) as phone:
+        for person in (here, phone, phone):
+            await another_tab(site, person)
+        page = await here.get(site.url + ACCOUNT)
+        (row,) = end_forms(page)
+        page = await here.submit(page, row)
+        assert "1 session was ended." in page.text
+        assert [await is_in(site, each) for each in (here, phone)] == [True, False]
+        assert len(audited(site, "session_end")) == 3, "of which two were nobody's any more"
+
+
+async def test_log_out_ends_what_other_tabs_began(site: Stand) -> None:
+    async with await browser(site) as here, await browser(site, agent=PHONE) as phone:
+        await another_tab(site, here)
+        page = await here.get(site.url + "/")
+        page = await here.submit(page, next(form for form in page.forms if form.action.endswith("/_hubgate/logout")))
+        assert "Your session at the login service has ended" in page.text
+        assert [await is_in(site, each) for each in (here, phone)] == [False, True]
+        (ended,) = audited(site, "session_end")
+        assert ended["outcome"] == "logout"
+
+
 async def test_the_one_that_somebody_is_in_ends_by_log_out(site: Stand) -> None:
     async with await browser(site) as here:
         page = await here.get(site.url + ACCOUNT)

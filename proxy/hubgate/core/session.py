@@ -72,6 +72,12 @@ class Session:
             return self
         return replace(self, hubs=tuple((known | {hub: hub_session}).items()))
 
+    @property
+    def root(self) -> str:
+        """What it hangs on: the provider's session, or else itself. Tabs that log in at once begin a session each, and
+        all but one of them hang there unseen."""
+        return self.provider_sid or self.handle
+
     def idle_at(self, limits: Limits) -> float:
         """When nobody will have been there for too long, if nobody comes back."""
         if not limits.idle_by_hub or not self.hubs:

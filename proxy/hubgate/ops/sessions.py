@@ -136,7 +136,7 @@ async def ended(config: Config, choice: Choice) -> Ended:
         if programs:
             audit.event("api_token", "owner_ended", user=choice.user, by=operator())
         if not found:
-            return Ended(Closed(0), provider=True, programs=programs)
+            return Ended((), Closed(0), provider=True, programs=programs)
         provider = await stack.enter_async_context(OIDCClient(config.oidc, config.mfa))
         endings = await stack.enter_async_context(
             Endings(
@@ -150,12 +150,12 @@ async def ended(config: Config, choice: Choice) -> Ended:
             )
         )
         done = await endings.end(found)
-        for each in found:
+        for each in done.sessions:
             session = each.session
             audit.event("session_end", "admin", user=session.identity.username, session=session.handle, by=operator())
         if choice.user is not None and config.keycloak is not None:
             admin = KeycloakAdmin(config.oidc, config.keycloak, config.mfa)
-            done = Ended(done.closed, provider=await _ended_at_keycloak(admin, found))
+            done = replace(done, provider=await _ended_at_keycloak(admin, found))
     return replace(done, programs=programs)
 
 

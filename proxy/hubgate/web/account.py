@@ -139,7 +139,8 @@ class AccountPages:
         if visit.scripted:
             raise ClientFault("csrf_failed", "the account page is not for scripts", status=403)
         seats = [seat(visit.live.session, self._site, here=True)]
-        seats += [seat(found.session, self._site) for found in reversed(await self._others(visit.live))]
+        others = {found.session.root: found.session for found in await self._others(visit.live)}
+        seats += [seat(session, self._site) for session in reversed(others.values())]
         pages = self._pages.to(visit.accept_language)
         session = visit.live.session
         factor = await self._factor(session.identity) if self._factor else None
@@ -164,15 +165,16 @@ class AccountPages:
         wanted = form.get("end", "")
         chosen = [found for found in await self._others(visit.live) if wanted in {OTHERS, found.session.handle}]
         ended = await self._endings.end(chosen)
-        for found in chosen:
+        for found in ended.sessions:
             self._audited(visit, found)
-        closed = ended.closed
-        return self._pages.redirect(f"{ACCOUNT_PATH}?ended={closed.sessions}&closed={closed.connections}")
+        count = len({found.session.root for found in chosen})
+        return self._pages.redirect(f"{ACCOUNT_PATH}?ended={count}&closed={ended.closed.connections}")
 
     async def _others(self, live: LiveSession) -> list[Found]:
-        """The person's sessions apart from the one they are in; those that have met a limit are none."""
+        """The person's sessions in other browsers, the oldest first; those that have met a limit are none."""
+        here = live.session.root
         found = await self._sessions.of(live.user_key)
-        return [each for each in found if each.key != live.key and self._sessions.is_live(each.session)]
+        return [each for each in found if each.session.root != here and self._sessions.is_live(each.session)]
 
     async def _helpers(self, standings: Standings, user: str) -> Helpers:
         """The programs that came lately, at pools that there are."""

@@ -37,9 +37,10 @@ _AT_ONCE = 16  # sessions whose loose ends are tied up at the same time
 
 @dataclass(frozen=True, slots=True)
 class Ended:
-    """What is known when the waiting is over. `provider`: whether it ended its own sessions; None: no answer yet.
-    `programs`: theirs were ended, too."""
+    """What is known when the waiting is over. `sessions`: those that were ended, and what hung on them.
+    `provider`: whether it ended its own sessions; None: no answer yet. `programs`: theirs were ended, too."""
 
+    sessions: Sequence[Found]
     closed: Closed
     provider: bool | None
     programs: bool = False
@@ -87,7 +88,12 @@ class Endings:
         await asyncio.gather(*self._loose, return_exceptions=True)
 
     async def end(self, found: Sequence[Found], *, provider: bool = True) -> Ended:
-        """End these sessions everywhere; `provider`: there, too. Raises StoreFault: then they may live on."""
+        """End these sessions everywhere. `provider`: there, too, and with its sessions all that hang on them.
+
+        Raises StoreFault: then they may live on.
+        """
+        if provider:
+            found = await self._sessions.together(found)
         here = 0
         if self._live is not None:
             found = [self._live.latest(each) for each in found]
@@ -95,14 +101,15 @@ class Endings:
         closed = await self._sessions.end([each.key for each in found])
         # What was closed here has nothing left to count when the message comes in.
         closed = Closed(closed.sessions, closed.connections + here, complete=closed.complete)
-        there = [each.session.refresh_token for each in found if provider]
-        asked = [self._begun(partial(self._provider.end_session, token)) for token in there if token]
+        there = {each.session.root: each.session.refresh_token for each in found} if provider else {}
+        asked = [self._begun(partial(self._provider.end_session, token)) for token in there.values() if token]
         # Hubs that gave us no token can't be asked for anything, not even whether servers run.
         tidied = [self._begun(partial(self._hubs_ended, each.session)) for each in found] if self._hubs else []
         if loose := [*asked, *tidied]:
             await asyncio.wait(loose, timeout=self._patience)
         answered = all(task.done() for task in asked)
-        return Ended(closed, provider=all(there) and all(task.result() for task in asked) if answered else None)
+        confirmed = all(there.values()) and all(task.result() for task in asked) if answered else None
+        return Ended(found, closed, provider=confirmed)
 
     def later(self, act: Callable[[], Awaitable[None]]) -> None:
         """Do this as soon as the store answers again."""

@@ -115,15 +115,16 @@ class Entrance:
                 ended = await self._endings.end([before.found])
                 for line in left_behind(self._site, self._site.pools_on(visit.host), before.session.identity.username):
                     response.headers.add("Set-Cookie", line)
-                self._audit.event(
-                    "session_end",
-                    "identity_switch",
-                    user=before.session.identity.username,
-                    client=visit.address,
-                    session=before.session.handle,
-                    request_id=visit.id,
-                    connections=ended.closed.connections,
-                )
+                for each in ended.sessions:
+                    self._audit.event(
+                        "session_end",
+                        "identity_switch",
+                        user=before.session.identity.username,
+                        client=visit.address,
+                        session=each.session.handle,
+                        request_id=visit.id,
+                        connections=ended.closed.connections,
+                    )
         visit.live = self._live.adopt(cookie, visit.host, found)
         response.headers.add("Set-Cookie", set_cookie(self._site.cookie, cookie, secure=self._site.secure))
         if renews is None:

@@ -112,6 +112,16 @@ class LogoutPages:
             request_id=visit.id,
             connections=ended.closed.connections,
         )
+        for each in ended.sessions:
+            if each.key != live.key:
+                self._audit.event(
+                    "session_end",
+                    "logout",
+                    user=session.identity.username,
+                    client=visit.address,
+                    session=each.session.handle,
+                    request_id=visit.id,
+                )
         location = await self._way_out(session, ended)
         response = self._pages.redirect(location)
         response.headers.add("Set-Cookie", expire_cookie(self._site.cookie, secure=self._site.secure))

@@ -182,11 +182,12 @@ class Renewals:
             # The provider's refusal may mean no more than that its own session was over before ours.
             await self._standings.end(user_key(session.identity))
         ended = await self._endings.end([latest], provider=fault.code != "refresh_refused")
-        self._audit.event(
-            "session_end",
-            "tokens_refused",
-            user=session.identity.username,
-            session=session.handle,
-            code=fault.code,
-            connections=ended.closed.connections,
-        )
+        for each in ended.sessions:
+            self._audit.event(
+                "session_end",
+                "tokens_refused",
+                user=session.identity.username,
+                session=each.session.handle,
+                code=fault.code,
+                connections=ended.closed.connections,
+            )

@@ -196,6 +196,12 @@ class Sessions:
         """The sessions that hang on one of the provider's (`Session.provider_sid`)."""
         return await self._listed([_of_provider(issuer, sid)])
 
+    async def together(self, found: Sequence[Found]) -> list[Found]:
+        """These, and what else hangs on the same sessions of the provider."""
+        roots = {(each.session.identity.issuer, each.session.provider_sid) for each in found}
+        beside = await self._listed(_of_provider(issuer, sid) for issuer, sid in roots if sid)
+        return list({each.key: each for each in (*beside, *found)}.values())
+
     async def everybodys(self) -> list[Found]:
         """All sessions of the site, the oldest first."""
         return await self._listed(map(_begun, self._within(_HOUR)))
