@@ -293,6 +293,7 @@ async def gateway(
                 sessions=sessions,
                 live=live,
                 endings=endings,
+                renewals=renewals,
                 standings=standings,
                 store=store,
                 headers=pages.base_headers,

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from typing import Any
 
 import pytest
 
 from hubgate.ops.demo.redis import RedisServer
+from hubgate.web.renewals import _IN_DOUBT
 from tests.kit.background import eventually
 from tests.kit.person import Person
 from tests.kit.provider import KeycloakProvider
@@ -99,6 +101,27 @@ async def test_one_session_that_keycloak_ends_is_over_at_both_gateways(sites: Si
     assert (line["outcome"], line["user"]) == ("backchannel", ada.username)
     assert line["connections"] == 2
     assert not sites.audited("backchannel_logout")
+    await asyncio.sleep(sum(_IN_DOUBT) + 1)
+    for socket in kept:
+        assert await socket.echoes(), "what Keycloak didn't end goes on when it is asked"
+
+
+async def test_all_sessions_of_somebody_of_which_keycloak_names_one(sites: Sites) -> None:
+    """With session required, as docs/keycloak.md has it, an administrator's "Sign out all" tells of one of them."""
+    ada, eve = sites.realm.create_user(), sites.realm.create_user()
+    browsers = [await sites.arrived(ada, at=0), await sites.arrived(ada, at=1)]
+    other = await sites.arrived(eve, at=1)
+    sockets = [await browser.socket() for browser in browsers]
+    kept = await other.socket()
+    sites.realm.admin("POST", f"users/{sites.realm.user_id(ada.username)}/logout")
+    for socket in sockets:
+        assert await socket.ended(SOON)
+    for browser in browsers:
+        assert await refused(browser)
+    assert await kept.echoes()
+    lines = await written(sites, "session_end", 2)
+    assert {line["user"] for line in lines} == {ada.username}
+    assert {line["outcome"] for line in lines} <= {"backchannel", "tokens_refused"}
 
 
 async def test_all_sessions_of_somebody_by_their_subject_alone(sites: Sites) -> None:

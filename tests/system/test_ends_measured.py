@@ -128,12 +128,8 @@ async def keycloak_ends_a_session(pair: Pair, here: Seat, _: Seat) -> Sequence[S
 
 
 async def keycloak_ends_a_person(pair: Pair, here: Seat, there: Seat) -> Sequence[Seat]:
-    """Back-channel logout by `sub`, of all of somebody's sessions."""
-    pair.realm.change_client(backchannel__logout__session__required="false")
-    try:
-        pair.realm.admin("POST", f"users/{pair.realm.user_id(pair.ada.username)}/logout")
-    finally:
-        pair.realm.change_client(backchannel__logout__session__required="true")
+    """All of somebody's sessions, of which Keycloak tells by the `sid` of one."""
+    pair.realm.admin("POST", f"users/{pair.realm.user_id(pair.ada.username)}/logout")
     return [here, there]
 
 

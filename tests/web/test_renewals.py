@@ -17,10 +17,11 @@ from hubgate.errors import ClientFault, ProviderFault, StoreFault
 from hubgate.idp.client import TokenSet
 from hubgate.store.memory import MemoryStore
 from hubgate.upstream.hubapi import HubApis
+from hubgate.web import renewals
 from hubgate.web.affinity import Bindings
 from hubgate.web.endings import Endings
 from hubgate.web.renewals import Renewals
-from hubgate.web.sessions import Found, Sessions
+from hubgate.web.sessions import Found, Sessions, user_key
 from tests.web.people import HOST, KEYRING, LIMITS, PROOF, Clock, person
 
 
@@ -124,6 +125,29 @@ async def site(clock: Clock) -> AsyncIterator[Site]:
             )
         yield made
     await made.store.close()
+
+
+async def test_of_one_that_is_in_doubt_the_provider_is_asked(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Though nothing is due; who is still welcome there goes on."""
+    monkeypatch.setattr(renewals, "_IN_DOUBT", (0.0,))
+    found = await site.begun()
+    await site.sessions.renewed(found.key, lambda session: replace(session, renew_at=site.clock() + 600))
+
+    async def in_doubt() -> None:
+        for worker in site.workers:
+            worker.doubt(user_key(person()))
+        async with asyncio.timeout(60):
+            while any(worker._running or worker._doubts for worker in site.workers):
+                await asyncio.sleep(0.01)
+
+    await in_doubt()
+    still = await site.sessions.get(found.key)
+    assert still is not None
+    assert still.session.refresh_token == site.provider.good != "first"
+    site.provider.good = "void"
+    await in_doubt()
+    assert await site.sessions.get(found.key) is None
+    assert b"tokens_refused" in b"".join(site.lines)
 
 
 async def test_two_workers_notice_a_hundred_times_and_one_asks_once(site: Site) -> None:

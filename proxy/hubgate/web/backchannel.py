@@ -25,7 +25,8 @@ from hubgate.store.base import Store
 from hubgate.web.endings import Endings
 from hubgate.web.forms import form_fields
 from hubgate.web.live import LiveSessions
-from hubgate.web.sessions import Sessions, fingerprint, person_key
+from hubgate.web.renewals import Renewals
+from hubgate.web.sessions import Sessions, fingerprint, person_key, user_key
 from hubgate.web.standings import Standings
 from hubgate.web.visit import Visit, visit_of
 
@@ -49,6 +50,7 @@ class BackchannelLogout:
         sessions: Sessions,
         live: LiveSessions,
         endings: Endings,
+        renewals: Renewals,
         standings: Standings | None,
         store: Store,
         headers: Mapping[str, str],
@@ -59,6 +61,7 @@ class BackchannelLogout:
         self._sessions = sessions
         self._live = live
         self._endings = endings
+        self._renewals = renewals
         self._standings = standings
         self._store = store
         self._headers = headers
@@ -109,6 +112,8 @@ class BackchannelLogout:
         meant = [each for each in found if _meant(token, each.session)]
         # The provider has ended its own already.
         ended = await self._endings.end(meant, provider=False)
+        if token.sid and meant:
+            self._renewals.doubt(user_key(meant[0].session.identity))
         for each in meant:
             self._audit.event(
                 "session_end",

@@ -35,6 +35,7 @@ _LEASE = 10.0  # seconds that a lease lives; it is renewed while it is held
 _RENEW_LEASE = 3.0
 _AFTER_A_FAILURE = 20.0  # seconds until the provider is asked again about this session
 _AT_ONCE = 16  # questions to the provider, per process
+_IN_DOUBT = (0.4, 4.0)  # seconds: pauses before each time that tokens are renewed in order to see whether they can be
 _WRITE_AGAIN = 0.2  # seconds: new tokens that can't be stored are tried again, since the old ones may be void
 
 
@@ -73,6 +74,7 @@ class Renewals:
         self._clock = clock
         self._turns = asyncio.Semaphore(_AT_ONCE)
         self._running: dict[str, asyncio.Task[None]] = {}
+        self._doubts: dict[str, asyncio.Task[None]] = {}
 
     async def __aenter__(self) -> Self:
         return self
@@ -80,6 +82,9 @@ class Renewals:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        for doubt in self._doubts.values():
+            doubt.cancel()
+        await asyncio.gather(*self._doubts.values(), return_exceptions=True)
         running = tuple(self._running.values())
         if running:
             # One that has asked the provider must write down what it got.
@@ -88,17 +93,36 @@ class Renewals:
             task.cancel()
         await asyncio.gather(*running, return_exceptions=True)
 
-    def begin(self, found: Found) -> None:
-        """A session's tokens are due. Never waits; does nothing if this process is at it already."""
+    def begin(self, found: Found, *, due: bool = True) -> None:
+        """A session's tokens are due, or are renewed without being `due`. Never waits; does nothing if this process is
+        at it already."""
         if found.key not in self._running:
-            task = self._running[found.key] = asyncio.create_task(self._in_turn(found.key), name="renewal of tokens")
+            task = asyncio.create_task(self._in_turn(found.key, due=due), name="renewal of tokens")
+            self._running[found.key] = task
             task.add_done_callback(lambda _: self._running.pop(found.key, None))
 
-    async def _in_turn(self, key: str) -> None:
+    def doubt(self, user: str) -> None:
+        """The provider has ended one of somebody's sessions, and perhaps all: Keycloak tells of one of them when its
+        administrator ends them all (keycloak#22914). Whether the others can be renewed tells, when it has had time."""
+
+        async def looked() -> None:
+            for pause in _IN_DOUBT:
+                await asyncio.sleep(pause)
+                try:
+                    for found in await self._sessions.of(user):
+                        self.begin(found, due=False)
+                except StoreFault as fault:
+                    log.warning("tokens_not_renewed", extra={"fault": fault.code})
+
+        if user not in self._doubts:
+            self._doubts[user] = asyncio.create_task(looked(), name="doubt about somebody's sessions")
+            self._doubts[user].add_done_callback(lambda _: self._doubts.pop(user, None))
+
+    async def _in_turn(self, key: str, *, due: bool) -> None:
         try:
             async with self._turns, self._lease(key) as held:
                 if held:
-                    await self._renew(key)
+                    await self._renew(key, due=due)
         except StoreFault as fault:
             log.warning("tokens_not_renewed", extra={"fault": fault.code})
         except Exception:
@@ -129,11 +153,13 @@ class Renewals:
         finally:
             keeping.cancel()
 
-    async def _renew(self, key: str) -> None:
+    async def _renew(self, key: str, *, due: bool) -> None:
         found = await self._sessions.get(key)
-        if found is None or not 0 < found.session.renew_at <= self._clock():
-            return  # it has ended, or somebody else was faster
+        if found is None or not found.session.refresh_token:
+            return  # it has ended, or the provider gave us no say in it
         session = found.session
+        if due and not 0 < session.renew_at <= self._clock():
+            return  # somebody else was faster
         asked = self._clock()
         try:
             tokens, claims = await self._provider.refresh(session.refresh_token, subject=session.identity.subject)
@@ -144,7 +170,7 @@ class Renewals:
                 raise
             await self._over(key, session, fault)
             return
-        due = renewal_due(tokens.expires_at, asked)
+        next_due = renewal_due(tokens.expires_at, asked)
 
         def renewed(latest: Session) -> Session:
             return replace(
@@ -152,7 +178,7 @@ class Renewals:
                 identity=replace(latest.identity, groups=now_known.groups, name=now_known.name, email=now_known.email),
                 id_token=tokens.id_token or latest.id_token,
                 refresh_token=tokens.refresh_token,
-                renew_at=due,
+                renew_at=next_due,
             )
 
         latest = await self._written(key, renewed)
