@@ -46,6 +46,7 @@ from hubgate.upstream.whose import TokenOwners
 from hubgate.web.account import AccountPages
 from hubgate.web.affinity import Bindings
 from hubgate.web.backchannel import BackchannelLogout
+from hubgate.web.clearing import Clearing
 from hubgate.web.disclosure import Disclosure
 from hubgate.web.endings import Endings
 from hubgate.web.entrance import Entrance
@@ -318,20 +319,29 @@ async def gateway(
             mfa=mfa,
             pages=pages,
         )
+        rules = HeaderRules(identity_header=config.identity.header)
         front = Gateway(
             site=site,
             router=Router(site),
             limits=limits,
             trusted=config.gateway.trusted_proxies,
-            rules=HeaderRules(identity_header=config.identity.header),
-            tags=HubCookieTags(
-                lambda message: keyring.mac(_TAG_PURPOSE, message),
-                lambda message, tag: keyring.mac_matches(_TAG_PURPOSE, message, tag),
+            rules=rules,
+            clearing=Clearing(
+                site,
+                rules,
+                HubCookieTags(
+                    lambda message: keyring.mac(_TAG_PURPOSE, message),
+                    lambda message, tag: keyring.mac_matches(_TAG_PURPOSE, message, tag),
+                ),
+                Disclosure(signer, header=config.identity.header, profile=config.identity.profile, clock=clock),
+                registry,
+                live,
+                metrics,
+                cookie_max_age=bindings.cookie_max_age,
             ),
             live=live,
             bindings=bindings,
             registry=registry,
-            disclosure=Disclosure(signer, header=config.identity.header, profile=config.identity.profile, clock=clock),
             pages=pages,
             audit=audit,
             metrics=metrics,
@@ -342,9 +352,7 @@ async def gateway(
         advice = asyncio.create_task(_advise(store, admin, config.mfa), name="advice at start")
         stack.callback(advice.cancel)
         shortcut = Express(
-            requests=PlainRequests(
-                front.rules, secure=site.secure, behind_proxies=bool(config.gateway.trusted_proxies)
-            ),
+            requests=PlainRequests(rules, secure=site.secure, behind_proxies=bool(config.gateway.trusted_proxies)),
             router=front.router,
             live=live,
             trusted=front.trusted,

@@ -176,7 +176,7 @@ async def test_an_accident_tells_people_nothing_and_the_log_no_secret(journal) -
                 f"Cookie: hubgate={cookie}; token=eyJhbGciOiJub25lIn0.eyJzdWIiOiJhIn0.x password=hunter22"
             )
 
-        object.__setattr__(at.site.served.front.disclosure, "lines", accident)
+        object.__setattr__(at.site.served.front.clearing.disclosure, "lines", accident)
         for fields in ((), (b"Accept: text/html", b"Sec-Fetch-Mode: navigate")):
             reply = await at.ask(b"/htc/hub/home", *fields, user="alice")
             assert reply.status == 500

@@ -44,7 +44,7 @@ class Clock:
         self.ahead = 0.0
         served = at.site.served
         object.__setattr__(served.front, "clock", self)
-        object.__setattr__(served.front.disclosure, "_clock", self)
+        object.__setattr__(served.front.clearing.disclosure, "_clock", self)
         served.shortcut._clock = self
         served.live._clock = self
 

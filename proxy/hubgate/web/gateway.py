@@ -22,18 +22,11 @@ from hubgate.audit import Audit
 from hubgate.core import api_tokens
 from hubgate.core.access import Challenge, Deny, Forward, Kind, StepUp, decide, kind_of, origin_allowed
 from hubgate.core.balancer import RETRY_AFTER, Unavailable
-from hubgate.core.cookies import (
-    HubCookieTags,
-    RequestCookies,
-    foreign_cookie_expiries,
-    hub_session,
-    parse_cookies,
-    set_cookie,
-)
+from hubgate.core.cookies import RequestCookies, parse_cookies
 from hubgate.core.headers import HeaderRules, client_address, forwarded_lines
 from hubgate.core.health import Observation
 from hubgate.core.presence import is_sign, is_spoken_on
-from hubgate.core.routing import NoRoute, PoolRoute, PortalRoute, Router, Target, Zone, parse_target
+from hubgate.core.routing import NoRoute, PoolRoute, PortalRoute, Router, Target, parse_target
 from hubgate.core.session import Limits
 from hubgate.core.site import Pool, Site
 from hubgate.errors import ClientFault, HubgateFault, StoreFault, UpstreamFault
@@ -42,8 +35,7 @@ from hubgate.upstream.http import Aborted, Answer, ClientAborted, ConnectionPool
 from hubgate.upstream.registry import Registry
 from hubgate.upstream.tunnel import Tunnel
 from hubgate.web.affinity import Bindings
-from hubgate.web.clearance import Clearance
-from hubgate.web.disclosure import Disclosure
+from hubgate.web.clearing import Clearing
 from hubgate.web.ear import Ear
 from hubgate.web.live import Bound, LiveSession, LiveSessions
 from hubgate.web.portal import SESSIONLESS
@@ -61,7 +53,6 @@ _BETWEEN_HANDSHAKES = 0.002  # seconds: some three times what one takes; with 1 
 _HANDSHAKES_AT_ONCE = 32
 _ANNOUNCED = frozenset({"hub_down", "no_hub_available"})  # once, when the hub's condition changed: not for each request
 _UNLIMITED = Limits(idle=math.inf, max=math.inf)  # what limits programs is their owner's standing
-_NONE: frozenset[bytes] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,11 +64,10 @@ class Gateway:
     limits: Limits
     trusted: Sequence[IPv4Network | IPv6Network]
     rules: HeaderRules
-    tags: HubCookieTags
+    clearing: Clearing
     live: LiveSessions
     bindings: Bindings
     registry: Registry[ConnectionPool]
-    disclosure: Disclosure
     pages: Pages
     audit: Audit
     metrics: Metrics
@@ -210,7 +200,7 @@ class Gateway:
                 await self.programs.demand_own(pool, visit.upstream, token, username=who, address=visit.address)
             if signs:  # only now: the page on which people wait for a hub loads itself anew
                 live.person_seen(began)
-            clearance = self._cleared(visit, headers.cookie or b"", cookies, live, route, bound)
+            clearance = self.clearing.clear(visit, headers.cookie or b"", cookies, live, route, bound)
             try:
                 answer = await self._exchanged(
                     visit,
@@ -317,73 +307,6 @@ class Gateway:
             bound = found
         chosen = self.bindings.choose(route.pool, bound.affinity, user=live.user_key, zone=route.zone)
         return chosen if isinstance(chosen, Unavailable) else bound
-
-    def _cleared(
-        self, visit: Visit, field: bytes, cookies: RequestCookies, live: LiveSession, route: PoolRoute, bound: Bound
-    ) -> Clearance:
-        """What this request goes through with: kept, where the next one like it may go through with the same."""
-        passed, foreign = live.cookie_lines.get(field), _NONE
-        if passed is None:
-            passed, foreign = self.tags.incoming(cookies.rest, user_key=live.user_key)
-            if not foreign:
-                self.live.remember_cookies(live, field, passed)
-            live.visited(visit.upstream, hub_session(passed))
-        identity, renew_at = self.disclosure.lines(live, route.pool, visit.upstream, route.zone)
-        proto = "https" if self.site.secure else "http"
-        clearance = Clearance(
-            caller=visit.caller,
-            connections=self.registry.state(visit.upstream).connections,
-            lines=b"".join(
-                (
-                    b"Cookie: %b\r\n" % passed if passed else b"",
-                    identity,
-                    forwarded_lines(client=visit.address, host=visit.host, proto=proto),
-                )
-            ),
-            rewrite=partial(
-                self._rewritten,
-                live,
-                route.zone,
-                # First, so that one which the hub sets now takes the place of another's.
-                self._expired(visit, route.pool, foreign) if foreign else [],
-                self._sticky(visit, route.pool, bound),
-            ),
-            count=self.metrics.requests(route.pool.name, visit.upstream),
-            until=min(renew_at, self.live.believed_until(live), _met_until(route, live)),
-        )
-        # Since this request was judged, it waited: only what still holds is kept for others.
-        still = live.bound.get(route.pool.name) is bound and route.pool.admits(live.session.identity.groups)
-        if still and renew_at > 0 and not foreign:
-            live.clear((route.name, visit.address, field), clearance)
-        return clearance
-
-    def _sticky(self, visit: Visit, pool: Pool, bound: Bound) -> bytes:
-        """The Set-Cookie line that binds this browser; empty when the browser has it already."""
-        name = self.site.sticky_cookie(pool)
-        if visit.cookies.get(name) == bound.cookie:
-            return b""
-        return (
-            b"Set-Cookie: "
-            + set_cookie(name, bound.cookie, secure=self.site.secure, max_age=self.bindings.cookie_max_age).encode()
-        )
-
-    def _expired(self, visit: Visit, pool: Pool, foreign: Iterable[bytes]) -> list[bytes]:
-        """The Set-Cookie lines that take another person's hub cookies out of this browser."""
-        values = foreign_cookie_expiries(foreign, visit.path, pool.path, secure=self.site.secure)
-        return [b"Set-Cookie: " + value.encode() for value in values]
-
-    def _rewritten(
-        self, live: LiveSession, zone: Zone, expired: list[bytes], sticky: bytes, _status: int, lines: list[bytes]
-    ) -> list[bytes]:
-        """An answer's fields as the browser may get them."""
-        kept = self.rules.to_client(
-            lines, partial(self.tags.outgoing, user_key=live.user_key, from_hub=zone is not Zone.NOTEBOOK)
-        )
-        if expired:
-            kept[:0] = expired
-        if sticky:
-            kept.append(sticky)
-        return kept
 
     def _opened(self, visit: Visit, live: LiveSession, route: PoolRoute, tunnel: Tunnel) -> None:
         """A WebSocket is about to pass its first byte: it lives as long as its session does."""
@@ -504,11 +427,6 @@ class Gateway:
                 duration=duration,
                 request_id=visit.id,
             )
-
-
-def _met_until(route: PoolRoute, live: LiveSession) -> float:
-    """Until when this session's proof is good enough for the place."""
-    return math.inf if route.demand is None else route.demand.met_until(live.session.proof)
 
 
 def _challenge(error: str, wish: Mapping[str, str]) -> str:
