@@ -1,4 +1,4 @@
-"""docs/architecture.md names what is there: modules, and what is kept in the store."""
+"""docs/architecture.md and docs/decisions.md name what is there: modules, and what is kept in the store."""
 
 from __future__ import annotations
 
@@ -11,7 +11,8 @@ PACKAGE = TOP / "proxy" / "hubgate"
 
 
 def test_modules_that_are_named_exist() -> None:
-    named = set(re.findall(r"`((?:core|web|idp|store|upstream|ops)/[a-z_]+\.py)`", PAGE))
+    both = PAGE + (DOCS / "decisions.md").read_text()
+    named = set(re.findall(r"`((?:core|web|idp|store|upstream|ops)/[a-z_]+\.py)`", both))
     assert named
     assert [name for name in named if not (PACKAGE / name).exists()] == []
 
