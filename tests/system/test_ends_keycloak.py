@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from hubgate.ops.demo.realm import DemoUser
 from hubgate.ops.demo.redis import RedisServer
 from hubgate.web.renewals import _IN_DOUBT
 from tests.kit.background import eventually
@@ -106,8 +107,8 @@ async def test_one_session_that_keycloak_ends_is_over_at_both_gateways(sites: Si
         assert await socket.echoes(), "what Keycloak didn't end goes on when it is asked"
 
 
-async def test_all_sessions_of_somebody_of_which_keycloak_names_one(sites: Sites) -> None:
-    """With session required, as docs/keycloak.md has it, an administrator's "Sign out all" tells of one of them."""
+async def all_of_somebody(sites: Sites) -> DemoUser:
+    """Keycloak ends all sessions of somebody in two browsers; somebody else goes on. Who that was."""
     ada, eve = sites.realm.create_user(), sites.realm.create_user()
     browsers = [await sites.arrived(ada, at=0), await sites.arrived(ada, at=1)]
     other = await sites.arrived(eve, at=1)
@@ -119,6 +120,12 @@ async def test_all_sessions_of_somebody_of_which_keycloak_names_one(sites: Sites
     for browser in browsers:
         assert await refused(browser)
     assert await kept.echoes()
+    return ada
+
+
+async def test_all_sessions_of_somebody_of_which_keycloak_names_one(sites: Sites) -> None:
+    """With session required, as docs/keycloak.md has it, an administrator's "Sign out all" tells of one of them."""
+    ada = await all_of_somebody(sites)
     lines = await written(sites, "session_end", 2)
     assert {line["user"] for line in lines} == {ada.username}
     assert {line["outcome"] for line in lines} <= {"backchannel", "tokens_refused"}
@@ -126,17 +133,7 @@ async def test_all_sessions_of_somebody_of_which_keycloak_names_one(sites: Sites
 
 async def test_all_sessions_of_somebody_by_their_subject_alone(sites: Sites) -> None:
     sites.realm.change_client(backchannel__logout__session__required="false")
-    ada, eve = sites.realm.create_user(), sites.realm.create_user()
-    browsers = [await sites.arrived(ada, at=0), await sites.arrived(ada, at=1)]
-    other = await sites.arrived(eve, at=1)
-    sockets = [await browser.socket() for browser in browsers]
-    kept = await other.socket()
-    sites.realm.admin("POST", f"users/{sites.realm.user_id(ada.username)}/logout")
-    for socket in sockets:
-        assert await socket.ended(SOON)
-    for browser in browsers:
-        assert await refused(browser)
-    assert await kept.echoes()
+    ada = await all_of_somebody(sites)
     assert [line["user"] for line in await written(sites, "session_end", 2)] == [ada.username] * 2
 
 

@@ -13,15 +13,13 @@ import json
 import ssl
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 from urllib.parse import quote
 
 import aiohttp
-from yarl import URL
 
 from hubgate.config import Secret
-from hubgate.errors import UpstreamFault
+from hubgate.upstream.hubclient import HubClient, failed
 
 _TIMEOUT = 20.0  # seconds for one call: a hub answers when a server has stopped, which takes it ten
 
@@ -37,12 +35,12 @@ class HubAccess:
     tls: ssl.SSLContext | None = None
 
 
-class HubApis:
+class HubApis(HubClient):
     """The hubs that gave us a token, while entered. Methods raise UpstreamFault `hub_api_failed`."""
 
     def __init__(self, accesses: Iterable[HubAccess]) -> None:
+        super().__init__(timeout=_TIMEOUT)
         self._accesses: Mapping[str, HubAccess] = {access.hub: access for access in accesses}
-        self._session: aiohttp.ClientSession | None = None
 
     def __repr__(self) -> str:
         return f"HubApis({', '.join(self._accesses)})"
@@ -52,22 +50,6 @@ class HubApis:
 
     def __contains__(self, hub: object) -> bool:
         return hub in self._accesses
-
-    async def __aenter__(self) -> Self:
-        self._session = aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(limit=16, force_close=True),
-            timeout=aiohttp.ClientTimeout(total=_TIMEOUT),
-            cookie_jar=aiohttp.DummyCookieJar(),
-            headers={"User-Agent": "hubgate", "Accept": "application/json"},
-        )
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        session, self._session = self._session, None
-        if session is not None:
-            await session.close()
 
     async def end_session(self, hub: str, username: str, hub_session: str) -> None:
         """Revoke the tokens that hang on one session of the hub's. JupyterHub's own API can't: with one token it ends
@@ -108,23 +90,14 @@ class HubApis:
 
     async def _ask(self, hub: str, method: str, path: str) -> Any:
         """What the hub answers, None for nothing. Who or what isn't there any more is as good as ended."""
-        if self._session is None:
-            raise RuntimeError("the hubs' APIs are used outside of their `async with`")
         access = self._accesses[hub]
-        url = URL(f"{access.url.rstrip('/')}{access.path}hub/api/{path}", encoded=True)
-        headers = {"Authorization": f"token {access.token.reveal()}"}
+        place = f"{access.path}hub/api/{path}"
         try:
-            async with self._session.request(
-                method, url, headers=headers, allow_redirects=False, ssl=access.tls or True
-            ) as response:
+            async with self._call(method, access.url, place, token=access.token.reveal(), tls=access.tls) as response:
                 if response.status == 404:
                     return None
                 if response.status >= 300:
-                    raise _failed(hub, str(response.status))
+                    raise failed(hub, str(response.status))
                 return json.loads(await response.read() or b"null")
         except (aiohttp.ClientError, TimeoutError, OSError, ValueError) as error:
-            raise _failed(hub, type(error).__name__) from error
-
-
-def _failed(hub: str, why: str) -> UpstreamFault:
-    return UpstreamFault("hub_api_failed", f"{hub}'s API: {why}", evidence={"upstream": hub, "why": why})
+            raise failed(hub, type(error).__name__) from error

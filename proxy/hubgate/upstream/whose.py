@@ -10,14 +10,12 @@ import json
 import ssl
 from collections.abc import Callable
 from dataclasses import dataclass
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 import aiohttp
-from yarl import URL
 
 from hubgate.core.site import Pool, Upstream
-from hubgate.errors import UpstreamFault
+from hubgate.upstream.hubclient import HubClient, failed
 
 _TIMEOUT = 10.0  # seconds
 _LARGEST = 1024 * 1024  # bytes: somebody may be in thousands of groups
@@ -34,48 +32,26 @@ class Owner:
     id: str
 
 
-class TokenOwners:
+class TokenOwners(HubClient):
     """Asks hubs, while entered. `tls`: what to trust and to show when a hub is reached by https."""
 
     def __init__(self, tls: Callable[[Upstream], ssl.SSLContext | None]) -> None:
+        super().__init__(timeout=_TIMEOUT)
         self._tls = tls
-        self._session: aiohttp.ClientSession | None = None
-
-    async def __aenter__(self) -> Self:
-        self._session = aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(limit=16, force_close=True),
-            timeout=aiohttp.ClientTimeout(total=_TIMEOUT),
-            cookie_jar=aiohttp.DummyCookieJar(),
-            headers={"User-Agent": "hubgate", "Accept": "application/json"},
-        )
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        session, self._session = self._session, None
-        if session is not None:
-            await session.close()
 
     async def ask(self, pool: Pool, upstream: Upstream, token: str) -> Owner | None:
         """Who it is to this hub; None: nobody. Raises UpstreamFault `hub_api_failed`: it didn't say."""
-        if self._session is None:
-            raise RuntimeError("hubs are asked outside of their `async with`")
-        url = URL(f"{upstream.url.rstrip('/')}{pool.path}hub/api/user", encoded=True)
         try:
-            async with self._session.get(
-                url,
-                headers={"Authorization": f"token {token}"},
-                allow_redirects=False,
-                ssl=self._tls(upstream) or True,
+            async with self._call(
+                "GET", upstream.url, f"{pool.path}hub/api/user", token=token, tls=self._tls(upstream)
             ) as response:
                 if response.status in {401, 403}:
                     return None
                 if response.status != 200:
-                    raise _silent(upstream, str(response.status))
+                    raise failed(upstream.name, str(response.status))
                 return _owner(json.loads(await _read(response)))
         except (aiohttp.ClientError, TimeoutError, OSError, ValueError, KeyError, TypeError) as error:
-            raise _silent(upstream, type(error).__name__) from error
+            raise failed(upstream.name, type(error).__name__) from error
 
 
 async def _read(response: aiohttp.ClientResponse) -> bytes:
@@ -96,10 +72,4 @@ def _owner(model: dict[str, Any]) -> Owner:
         person=model.get("kind") == "user",
         browser=bool(model.get("session_id")),
         id=str(model.get("token_id") or "")[:64],
-    )
-
-
-def _silent(upstream: Upstream, why: str) -> UpstreamFault:
-    return UpstreamFault(
-        "hub_api_failed", f"{upstream.name}'s API: {why}", evidence={"upstream": upstream.name, "why": why}
     )

@@ -178,7 +178,7 @@ class Gateway:
             token = api_tokens.token_in([v for name, v in request.raw_headers if name.lower() == b"authorization"])
             alone = not cookies.session and api_tokens.is_program(request.headers)
             if token and alone and self.router.is_api(target, pool):
-                return await self._forward_program(visit, request, client, route, token)
+                return await self._forward_program(visit, request, client, route, token, headers.lines, framing)
         await self._recognise(visit, cookies)
         live = self._admitted(visit, route, request.headers.getall("Origin", ()), self.limits)
         if isinstance(live, web.Response):
@@ -260,7 +260,14 @@ class Gateway:
         )
 
     async def _forward_program(
-        self, visit: Visit, request: web.Request, client: ClientConnection, route: PoolRoute, token: str
+        self,
+        visit: Visit,
+        request: web.Request,
+        client: ClientConnection,
+        route: PoolRoute,
+        token: str,
+        lines: Sequence[bytes],
+        framing: RequestFraming,
     ) -> web.StreamResponse:
         """The same for a program: to the hub that knows its token, without cookies, and in its own name alone."""
         assert self.programs is not None  # noqa: S101 - it is there where a pool takes tokens
@@ -269,7 +276,6 @@ class Gateway:
         visit.kind = Kind.UPGRADE if visit.kind is Kind.UPGRADE else Kind.FETCH
         if api_tokens.has_token_in_query(visit.raw):
             raise ClientFault("token_in_query", "a second token, in the query")
-        headers, framing = self.rules.to_upstream(request.raw_headers), request_framing(request)
         program = await self.programs.admit(pool, token, address=visit.address)
         visit.live, visit.upstream = program.live, program.hub
         self._admitted(visit, route, request.headers.getall("Origin", ()), _UNLIMITED)
@@ -286,7 +292,7 @@ class Gateway:
                 request,
                 client,
                 framing,
-                (*headers.lines, forwarded_lines(client=visit.address, host=visit.host, proto=proto)),
+                (*lines, forwarded_lines(client=visit.address, host=visit.host, proto=proto)),
                 rewrite=lambda _status, lines: self.rules.to_client(lines, lambda _cookie: None),
                 on_tunnel=partial(self._opened_by, self.programs, program),
             )
