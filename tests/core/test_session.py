@@ -81,6 +81,12 @@ def test_where_somebody_has_been() -> None:
     assert dict(known.visited("htc01", "b").hubs)["htc01"] == "b"
 
 
+def test_tabs_that_log_in_at_once_hang_on_one_session_of_the_provider() -> None:
+    alone = session()
+    assert alone.root == "s-1"
+    assert replace(alone, handle="s-2", provider_sid="k").root == replace(alone, provider_sid="k").root == "k"
+
+
 def test_tokens_are_renewed_a_minute_early_and_short_ones_in_the_middle() -> None:
     assert renewal_due(expires=1300, now=1000) == 1240
     assert renewal_due(expires=1120, now=1000) == 1060
