@@ -256,6 +256,16 @@ def hub(
 
 
 @pytest.fixture
+def own_hub(hub_environment: Callable[[str], hubs.HubEnvironment], tmp_path: Path) -> Iterator[hubs.Hub]:
+    """A hub of this test's own, `htc01`, for a gateway at `own_hub.gateway_url`; not started, since that gateway's
+    keys are asked for first."""
+    url = f"http://127.0.0.1:{free_ports(1)[0]}"
+    made = hubs.Hub(hub_environment(hubs.NEWEST), tmp_path / "htc01", name="htc01", path="/htc/", gateway_url=url)
+    yield made
+    made.stop()
+
+
+@pytest.fixture
 async def chromium() -> AsyncIterator[Browser]:
     """The system's Chromium, driven by playwright: a new one for each test."""
     path = kit_chromium.executable()

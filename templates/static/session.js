@@ -1,11 +1,12 @@
 // Tells people that their session is about to end because nobody seems to be there, and lets them say that they are.
 // Asking never prolongs the session. A site's own pages can load it: <script src="/_hubgate/static/session.js" defer>.
-// With data-into="ID" what is left is written into that element as well.
+// With data-into="ID" what is left is written into that element as well; with data-ended="elsewhere" the page itself says
+// that the session has ended.
 "use strict";
 
 (() => {
   const address = "/_hubgate/session";
-  const into = document.currentScript.dataset.into;
+  const { into, ended: toldOf } = document.currentScript.dataset;
   let timer;
   let bar;
 
@@ -51,6 +52,10 @@
   }
 
   function ended(problem) {
+    if (toldOf === "elsewhere") {
+      hide();
+      return;
+    }
     const link = document.createElement("a");
     const login = new URL(problem.login_url);
     login.searchParams.set("next", "/_hubgate/account");

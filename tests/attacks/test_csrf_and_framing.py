@@ -283,6 +283,29 @@ async def test_the_headers_of_every_page_that_there_is(at) -> None:
                         judge_headers(reply, (path + query, user, method, accept))
 
 
+async def test_clickjacking_and_openers_of_a_popup(at) -> None:
+    """The page at its end lets the browser pass by the hub in a frame: nobody frames it itself, and whoever opened the
+    window has no hold on what is shown in it."""
+    server = b"/htc/user/alice/"
+    for target, frames in (
+        (b"/_hubgate/renewed?at=" + server, ["'self'"]),
+        (b"/_hubgate/renewed?at=" + server + b"&was=bob", None),
+        (b"/_hubgate/renewed?at=//evil.example/", None),
+        (b"/_hubgate/login?popup=1&next=" + server, None),
+    ):
+        for dest in (b"iframe", b"document", b"object"):
+            fields = (b"Sec-Fetch-Mode: navigate", b"Sec-Fetch-Site: cross-site", b"Sec-Fetch-Dest: " + dest)
+            reply = await at.ask(target, b"Accept: text/html", *fields, user="alice")
+            judge_headers(reply, target)
+            assert reply.status == (303 if b"login" in target else 200), reply
+            if reply.status == 200:
+                policy = _policy(reply)
+                assert policy.get("frame-src") == frames, target
+                assert policy["form-action"] == ["'none'"], target
+                assert (b'data-through="/htc/hub/login?' in reply.body) is bool(frames), target
+    assert at.received() == []
+
+
 async def test_the_headers_of_every_refusal(at) -> None:
     seen = set()
     for target, fields, more in (

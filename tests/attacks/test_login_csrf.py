@@ -42,6 +42,27 @@ async def test_the_attackers_callback_in_the_victims_browser_makes_no_session(si
     assert site.received() == []
 
 
+async def test_a_forced_login_in_the_popup(site):
+    """Mallory's login, begun as a popup's, is finished by nobody else: neither in a browser that waits for its own
+    popup to be finished, nor by way of one that is logged in."""
+    popup = "/htc/user/alice/&popup=1"
+    async with site.person() as mallory, site.person() as victim:
+        url = await callback_url(site, mallory, "bob", popup)
+        await victim.get(f"{site.url}/_hubgate/login?next={popup}&was=alice", follow=False)
+        refused = await victim.get(url, follow=False)
+        assert refused.status == 400
+        assert "hubgate" not in victim.cookies(site.url)
+        # Her own attempt has not been spent by it.
+        page = await victim.login(f"{site.url}/_hubgate/login?next={popup}&was=alice", site.users["alice"])
+        assert page.url.startswith(f"{site.url}/_hubgate/renewed?"), page
+        kept = victim.cookies(site.url)["hubgate"]
+        async with site.person() as another:
+            url = await callback_url(site, another, "bob", popup)
+        assert (await victim.get(url, follow=False)).headers["Location"] == "/"
+        assert victim.cookies(site.url)["hubgate"] == kept
+    assert site.received() == []
+
+
 async def test_the_victims_attempt_survives_being_lured(site):
     """The state is not spent when a browser without its cookie presents it."""
     async with site.person() as victim, site.person() as mallory:

@@ -1,7 +1,8 @@
 """The session ends while somebody works in JupyterLab; they log in beside it and go on, and nothing is lost.
 
 In Chromium, with Keycloak and a JupyterHub. Ends are an administrator's, at this gateway alone: the hub's cookies stay,
-as after an idle limit, unless a test takes them away.
+as after an idle limit, unless a test takes them away. Tests in which somebody goes away have a real idle limit.
+What the extension does in each order of events: test_extension_chromium.py.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import json
 import re
 import sys
 from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,14 +20,23 @@ from typing import Any
 import pytest
 from playwright.async_api import Browser, BrowserContext, Locator, Page, expect
 
+from hubgate.ops.demo.hubs import Hub
 from hubgate.ops.demo.realm import DemoUser
 from tests.kit.background import eventually
 from tests.kit.notebooks import Notebooks
 from tests.kit.person import code_book
+from tests.kit.provider import KeycloakProvider
+from tests.kit.running import RunningGateway
 from tests.kit.site import RunningSite, Visitor
 
 PATIENCE = 90_000.0
 """Milliseconds after which a step that hangs is given up; nothing is judged by it."""
+
+IDLE = 60
+"""Seconds until somebody who went away is logged out, where a test waits for that; told in the last quarter of them."""
+
+STILL_THERE = 5
+"""Seconds between two words of somebody who is there, however slowly the machine does what they do."""
 
 KERNEL_AT_REST = "Python 3 (ipykernel) | Idle"
 NOT_SAVED = "what I was typing when it ended"
@@ -69,6 +80,10 @@ class Worker:
         page = self.page
         self.notebook.parent.mkdir(parents=True)
         self.notebook.write_text(EMPTY)
+        settings = self.notebook.parent / ".jupyter/lab/user-settings/@jupyterlab/docmanager-extension"
+        settings.mkdir(parents=True)
+        # Saved by hand: when is this file's business.
+        (settings / "plugin.jupyterlab-settings").write_text('{"autosave": false}')
         await page.goto(f"{self.site.url}/htc/")
         await logs_in(page, self.user)
         await page.wait_for_url(re.compile(r"/htc/user/.*/lab"), timeout=PATIENCE)
@@ -106,6 +121,45 @@ class Worker:
         ending = await asyncio.create_subprocess_exec(*command)
         assert await ending.wait() == 0
 
+    async def server_stops(self) -> None:
+        """By its owner's wish, in another browser."""
+        browser = self.site.browser()
+        async with browser.session:
+            await Visitor(self.site, browser, self.user).arrive("/htc/hub/home")
+            await Notebooks(browser, f"{self.site.url}/htc/", self.user.username).stop()
+
+    @asynccontextmanager
+    async def there(self) -> AsyncIterator[None]:
+        """Whatever is done meanwhile, somebody is there."""
+
+        async def says_so() -> None:
+            while True:
+                address, headers = f"{self.site.url}/_hubgate/session", {"Origin": self.site.url}
+                await self.context.request.post(address, headers=headers, timeout=PATIENCE, max_retries=3)
+                await asyncio.sleep(STILL_THERE)
+
+        saying = asyncio.create_task(says_so())
+        try:
+            yield
+        finally:
+            saying.cancel()
+            with suppress(asyncio.CancelledError):
+                await saying
+
+    async def leaves(self) -> None:
+        """Types, and goes away for longer than Keycloak remembers, too. Whatever the page tells them is kept in it."""
+        async with self.there():
+            await self.open_notebook()
+            await self.type_without_saving()
+            await self.page.evaluate(
+                """() => {
+                    window.told = [];
+                    const keep = () => window.told.push(document.getElementById("hubgate-session")?.textContent || "");
+                    new MutationObserver(keep).observe(document.body, { childList: true, subtree: true });
+                }"""
+            )
+        await self.context.clear_cookies(name=re.compile("^(KEYCLOAK|AUTH_SESSION)"))
+
     async def goes_on(self) -> None:
         """With the kernel that knows what it was told before the end."""
         await self.cell(1).click()
@@ -131,30 +185,53 @@ async def logs_in(page: Page, user: DemoUser) -> None:
     await page.locator("#kc-login").click()
 
 
-@pytest.fixture
-async def worker(site: RunningSite, chromium: Browser, visitor: Callable[..., Visitor]) -> AsyncIterator[Worker]:
+@asynccontextmanager
+async def somebody(site: RunningSite, chromium: Browser) -> AsyncIterator[Worker]:
     """What our own pages' policy refuses, or their scripts throw, is kept in `complaints`."""
     context = await chromium.new_context(viewport={"width": 1280, "height": 800}, locale="en-GB")
     page = await context.new_page()
     page.set_default_timeout(PATIENCE)
-    user = site.keycloak.create_user(groups=["htc-users"])
-    somebody = Worker(page, site, user, [])
+    at_work = Worker(page, site, site.keycloak.create_user(groups=["htc-users"]), [])
 
     def watch(opened: Page) -> None:
         def complain(text: str) -> None:
             # What passes in the frame may forbid to be shown there, and is none of our pages.
             if "/_hubgate/" in opened.url and not re.search("frame-ancestors|status of 403", text):
-                somebody.complaints.append(text)
+                at_work.complaints.append(text)
 
         opened.on("console", lambda message: complain(message.text) if message.type == "error" else None)
         opened.on("pageerror", lambda error: complain(str(error)))
 
     context.on("page", watch)
-    yield somebody
+    yield at_work
     await context.close()
-    owner = visitor(user=user)
-    await owner.arrive("/htc/hub/home")
-    await Notebooks(owner.browser, owner.at("/htc/"), user.username).stop()
+    await at_work.server_stops()
+
+
+@pytest.fixture
+async def worker(site: RunningSite, chromium: Browser) -> AsyncIterator[Worker]:
+    """Somebody at the site that all tests share."""
+    async with somebody(site, chromium) as found:
+        yield found
+
+
+@pytest.fixture
+async def leaver(
+    gateway: Callable[..., RunningGateway], keycloak: KeycloakProvider, own_hub: Hub, chromium: Browser
+) -> AsyncIterator[Worker]:
+    """Somebody whom a gateway of their own logs out once they went away for `IDLE` seconds."""
+    running = gateway(
+        pools=[{"name": "htc", "path": "/htc/", "hubs": [{"name": "htc01", "url": own_hub.url}]}],
+        provider=keycloak,
+        public_url=own_hub.gateway_url,
+        session={"idle": f"{IDLE}s", "max": "1h"},
+        health={"interval": "1s", "timeout": "20s"},
+    )
+    own_hub.start()
+    own_hub.ready()
+    running.sees({"htc01": "/htc/"})
+    async with somebody(RunningSite(running, keycloak, {"htc01": own_hub}), chromium) as found:
+        yield found
 
 
 @pytest.mark.parametrize("hub_cookies", ["kept", "gone"])
@@ -175,11 +252,42 @@ async def test_the_page_goes_on_after_a_login_beside_it(worker: Worker, hub_cook
     assert worker.complaints == []
 
 
+async def test_whoever_went_away_is_told_before_and_goes_on_after_it(leaver: Worker) -> None:
+    await leaver.leaves()
+    popup = await leaver.popup()
+    told = set(await leaver.page.evaluate("window.told"))
+    assert any(text.startswith("This session ends in") for text in told), told
+    await leaver.page.keyboard.press("Control+s")
+    assert NOT_SAVED not in leaver.notebook.read_text()
+    async with popup.expect_event("close"):
+        await logs_in(popup, leaver.user)
+    async with leaver.there():
+        await eventually(leaver.saved(NOT_SAVED), within=60, every=0.3, what="the save that waited")
+        await expect(leaver.dialog).to_have_count(0, timeout=PATIENCE)
+        await leaver.goes_on()
+        await expect(leaver.page.locator("#hubgate-session")).to_have_count(0, timeout=PATIENCE)
+    assert leaver.complaints == []
+
+
 async def test_without_the_extension_nothing_is_lost_either(worker: Worker) -> None:
-    await worker.context.route("**/lab/extensions/hubgate-hub/**", lambda route: route.abort())
+    await without_the_extension(worker)
     await worker.open_notebook()
     await worker.type_without_saving()
     await worker.session_ends()
+    await goes_on_by_hand(worker)
+
+
+async def test_whoever_went_away_without_the_extension_loses_nothing_either(leaver: Worker) -> None:
+    await without_the_extension(leaver)
+    await leaver.leaves()
+    await goes_on_by_hand(leaver)
+
+
+async def without_the_extension(worker: Worker) -> None:
+    await worker.context.route("**/lab/extensions/hubgate-hub/**", lambda route: route.abort())
+
+
+async def goes_on_by_hand(worker: Worker) -> None:
     # JupyterLab takes the 401 for a dead kernel, and says so.
     await expect(worker.dialog).to_contain_text("Kernel died unexpectedly", timeout=PATIENCE)
     await worker.page.keyboard.press("Enter")
@@ -190,12 +298,39 @@ async def test_without_the_extension_nothing_is_lost_either(worker: Worker) -> N
     await logs_in(other, worker.user)
     # A tab that nobody's script opened may not be closed by one.
     await expect(other.locator("h1")).to_have_text("You are logged in again", timeout=PATIENCE)
-    await worker.cell(1).click()
-    await worker.page.keyboard.press("Control+s")
-    await eventually(worker.saved(NOT_SAVED), within=60, every=0.3, what="the save")
-    await worker.page.reload()
-    await worker.page.get_by_role("button", name=KERNEL_AT_REST).wait_for()
-    await worker.goes_on()
+    async with worker.there():
+        await worker.cell(1).click()
+        await worker.page.keyboard.press("Control+s")
+        await eventually(worker.saved(NOT_SAVED), within=60, every=0.3, what="the save")
+        await worker.page.reload()
+        await worker.page.get_by_role("button", name=KERNEL_AT_REST).wait_for()
+        await worker.goes_on()
+
+
+async def test_a_server_that_was_stopped_meanwhile_is_nobody_else(worker: Worker) -> None:
+    await worker.open_notebook()
+    await worker.type_without_saving()
+    await worker.session_ends()
+    await expect(worker.dialog).to_contain_text("Your session has ended", timeout=PATIENCE)
+    await worker.server_stops()
+    popup = await worker.popup()
+    async with popup.expect_event("close"):
+        await logs_in(popup, worker.user)
+    # JupyterLab's own words, and its own way to go on.
+    await expect(worker.dialog).to_contain_text("is not running. Would you like to restart it?", timeout=PATIENCE)
+    async with worker.context.expect_page() as opening:
+        await worker.dialog.get_by_role("button", name="Restart").click()
+    spawned = await opening.value
+    await spawned.wait_for_url(re.compile(r"/htc/user/.*/lab"), timeout=PATIENCE)
+    await spawned.close()
+
+    async def saves() -> bool:
+        if await worker.dialog.count():  # it has asked once more meanwhile
+            await worker.page.keyboard.press("Escape")
+        await worker.page.keyboard.press("Control+s")
+        return NOT_SAVED in worker.notebook.read_text()
+
+    await eventually(saves, within=90, every=2, what="the save")
 
 
 async def test_somebody_else_who_logs_in_saves_nothing_into_the_first_ones_server(worker: Worker) -> None:

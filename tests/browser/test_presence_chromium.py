@@ -6,15 +6,13 @@ import asyncio
 import json
 import re
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, field
-from pathlib import Path
 
 import pytest
 from playwright.async_api import Browser, Page, Response, WebSocket, expect
 
 from hubgate.ops.demo import hubs
-from hubgate.ops.demo.child import free_ports
 from hubgate.ops.demo.realm import DemoUser
 from tests.kit.embedded import EmbeddedProvider
 from tests.kit.notebooks import Notebooks
@@ -66,31 +64,22 @@ Lab = Callable[[], Awaitable[Tab]]
 
 
 @pytest.fixture
-def htc(hub_environment: Callable[[str], hubs.HubEnvironment], tmp_path: Path) -> Iterator[hubs.Hub]:
-    """A hub of these tests' own, not started yet: the gateway before the others is the site's."""
-    url = f"http://127.0.0.1:{free_ports(1)[0]}"
-    made = hubs.Hub(hub_environment(hubs.NEWEST), tmp_path / "htc01", name="htc01", path="/htc/", gateway_url=url)
-    yield made
-    made.stop()
-
-
-@pytest.fixture
 async def lab(
     gateway: Callable[..., RunningGateway],
-    htc: hubs.Hub,
+    own_hub: hubs.Hub,
     embedded: EmbeddedProvider,
     chromium: Browser,
 ) -> AsyncIterator[Lab]:
     """`await lab()`: somebody new with a notebook open whose kernel is ready."""
     running = gateway(
-        pools=[{"name": "htc", "path": "/htc/", "hubs": [{"name": "htc01", "url": htc.url}]}],
+        pools=[{"name": "htc", "path": "/htc/", "hubs": [{"name": "htc01", "url": own_hub.url}]}],
         provider=embedded,
-        public_url=htc.gateway_url,
+        public_url=own_hub.gateway_url,
         session={"idle": f"{IDLE:.0f}s", "max": "1h"},
         health={"interval": "1s", "timeout": "20s"},
     )
-    htc.start()
-    htc.ready()
+    own_hub.start()
+    own_hub.ready()
     running.sees({"htc01": "/htc/"})
     opened: list[Tab] = []
 

@@ -92,6 +92,31 @@ class TestScriptsOfAnEndedSession:
             assert "Location" not in answer.headers
             assert "Set-Cookie" not in answer.headers
 
+    async def test_a_poisoned_login_url(self, site: Stand) -> None:
+        """The address that the page will open is this site's login, whatever else a request says about hosts."""
+        evil = {
+            "X-Forwarded-Host": "evil.example",
+            "X-Forwarded-Proto": "javascript",
+            "X-Original-URL": "//evil.example/",
+            "Forwarded": "host=evil.example;proto=https",
+            "Referer": "https://evil.example/",
+            "Origin": "https://evil.example",
+        }
+        async with site.person() as nobody:
+            for path in (
+                "/htc/user/alice/api/me",
+                "/htc/user/alice//evil.example",
+                "/_hubgate/session?was=evil.example",
+            ):
+                answer = await nobody.fetch(site.url + path, headers=evil)
+                told = json.loads(answer.text)
+                assert answer.status == 401, answer
+                assert told["login_url"] == f"{site.url}/_hubgate/login?next={quote(path, safe='')}"
+            host = f"evil.example:{urlsplit(site.url).port}"
+            answer = await nobody.fetch(site.url + "/htc/user/alice/api/me", headers={"Host": host})
+            assert answer.status == 421
+            assert "evil" not in answer.text
+
 
 class TestThePopup:
     @pytest.mark.parametrize(

@@ -232,6 +232,16 @@ async def test_asking_how_long_never_prolongs(site: Stand, clock: Clock, alice: 
     assert (status, told["code"]) == (401, "session_required")
 
 
+async def test_a_page_asks_whether_it_is_still_its_persons(site: Stand, alice: Person) -> None:
+    """By a guess that is right or wrong: who it is, a script isn't told."""
+    for was, another in (("alice", False), ("", False), ("bob", True), ("Alice", True), ("alice,bob", True)):
+        page = await alice.fetch(f"{site.url}{STATE}?was={was}")
+        assert json.loads(page.text)["another"] is another, was
+        assert "alice" not in page.text
+        assert page.headers["Cross-Origin-Resource-Policy"] == "same-origin"
+        assert "Access-Control-Allow-Origin" not in page.headers
+
+
 async def test_somebody_says_that_they_are_there(site: Stand, clock: Clock, alice: Person) -> None:
     clock.now += 29 * MINUTE
     status, told = await state(site, alice, "POST")

@@ -16,6 +16,8 @@
   const CHANNEL = "hubgate"; // what /_hubgate/static/renewed.js tells the pages of its origin
   const QUIET = 1500; // milliseconds without input before a dialog may take the keyboard
   const BY_HAND = 2000; // milliseconds within which a request follows what somebody did
+  const LOGIN = "/_hubgate/login";
+  const GONE = [404, 424]; // said by the hub in place of a server that doesn't run; JupyterLab offers to start it
 
   // In the gateway's languages; its answer says which one it chose.
   const WORDS = {
@@ -102,9 +104,10 @@
     if (answer.status !== 401 || !type.startsWith("application/problem+json")) {
       return null;
     }
-    const problem = await answer.clone().json();
-    const ours = String(problem.type).startsWith(PROBLEM) && problem.login_url;
-    if (!ours || new URL(problem.login_url).origin !== location.origin) {
+    const problem = await answer.clone().json().catch(() => ({}));
+    // What runs behind the notebook server answers here as well, and could name a form of its own.
+    const login = `${location.origin}${LOGIN}?`;
+    if (!String(problem.type).startsWith(PROBLEM) || !String(problem.login_url).startsWith(login)) {
       return null;
     }
     return { ...problem, language: answer.headers.get("Content-Language") };
@@ -150,6 +153,9 @@
   }
 
   function enter() {
+    if (!out) {
+      return;
+    }
     const { letIn } = out;
     out = null;
     dialog?.reject();
@@ -167,27 +173,45 @@
   }
 
   async function seen() {
-    let answer;
     try {
       const headers = { "X-XSRFToken": xsrf() || "" };
-      answer = await plainFetch(`${base}api/me`, { cache: "no-store", headers });
+      const answer = await plainFetch(`${base}api/me`, { cache: "no-store", headers });
+      const problem = await problemOf(answer);
+      if (problem) {
+        leave({ problem, another: false });
+        return;
+      }
+      const name = answer.ok ? (await answer.json().catch(() => null))?.identity?.username : null;
+      if (name && (!who || name === who)) {
+        enter(); // the server knows no other cookie than its person's
+      } else if (name) {
+        leave({ another: true });
+      } else if (answer.status < 500) {
+        await unknown(answer.status); // a 5xx says nothing about anybody
+      }
     } catch {
-      return; // this machine is offline
+      // This machine is offline.
     }
+  }
+
+  /**
+   * The server doesn't know who is logged in, which says nothing about who it is: one that was stopped knows nobody, nor
+   * does one whose cookie is missing. The gateway knows.
+   */
+  async function unknown(status) {
+    const address = `/_hubgate/session?was=${encodeURIComponent(who)}`;
+    const answer = await plainFetch(address, { cache: "no-store", headers: { Accept: "application/json" } });
     const problem = await problemOf(answer);
     if (problem) {
       leave({ problem, another: false });
-      return;
-    }
-    const name = answer.ok ? (await answer.json()).identity?.username : null;
-    // Only the server's own word lets anything through. It knows no other cookie than its person's, and somebody else
-    // may even have been led to another hub, which knows no such server; a 5xx says nothing about anybody.
-    if (answer.ok && (!who || name === who)) {
-      if (out) {
-        enter();
-      }
-    } else if (answer.status < 500) {
+    } else if (!answer.ok) {
+      return; // it can't tell now
+    } else if ((await answer.json()).another !== false) {
       leave({ another: true });
+    } else if (GONE.includes(status)) {
+      enter();
+    } else if (out) {
+      out.another = false; // the same person: the popup brings their cookie
     }
   }
 
@@ -220,8 +244,8 @@
     if (out.another) {
       return [another, stopped.replaceAll("{who}", who)];
     }
-    const { code, title, detail } = out.problem;
-    return code === "session_required" ? [ended, kept] : [title, detail];
+    const { code, title, detail } = out.problem || {};
+    return !code || code === "session_required" ? [ended, kept] : [title, detail];
   }
 
   async function ask(more = "") {
@@ -260,7 +284,7 @@
   }
 
   function openPopup() {
-    const url = new URL(out?.problem?.login_url || "/_hubgate/login", location.origin);
+    const url = new URL(out?.problem?.login_url || LOGIN, location.origin);
     url.searchParams.set("popup", "1");
     url.searchParams.set("next", base);
     if (who) {
@@ -282,6 +306,17 @@
     new BroadcastChannel(CHANNEL).addEventListener("message", look);
     window.addEventListener("focus", () => out && look());
     document.addEventListener("visibilitychange", () => out && !document.hidden && look());
+    if (who) {
+      tellBefore();
+    }
+  }
+
+  /** The gateway's own script counts the last minutes down; what comes after them is told here. */
+  function tellBefore() {
+    const script = document.createElement("script");
+    script.src = "/_hubgate/static/session.js";
+    script.dataset.ended = "elsewhere";
+    document.head.append(script);
   }
 
   const plugin = {

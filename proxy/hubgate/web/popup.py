@@ -6,7 +6,8 @@ JupyterLab keeps what was typed for as long as nobody sends its page elsewhere. 
 nothing, so that their cookies are good again (those of the same person are kept), tells the other pages of this origin,
 and closes its window. `next` only names the server that is meant: nobody is ever sent there.
 
-Who opened the page that waits is `was`: if it is somebody else who came back, they are told, and nothing goes on.
+Who opened the page that waits is `was`: if it is somebody else who came back, they are told, and nothing goes on. The
+page can ask for that at `/_hubgate/session` (presence.py), since not every server knows who is logged in.
 """
 
 from __future__ import annotations
@@ -45,6 +46,11 @@ def is_popup(request: web.Request) -> bool:
     return request.query.get("popup") == "1"
 
 
+def is_another(request: web.Request, session: Session) -> bool:
+    """Whether the page that waits was opened by somebody else (`was`, if it says so) than whose session this is."""
+    return request.query.get("was", "") not in {"", session.identity.username}
+
+
 class PopupPages:
     """`/_hubgate/renewed` on every host: each has pools, and its own pages that wait."""
 
@@ -60,7 +66,7 @@ class PopupPages:
         if visit.scripted:
             raise ClientFault("csrf_failed", "the page that ends a popup is not for scripts", status=403)
         at = safe_next(request.query.get("at"), own_hosts=(visit.host,))
-        another = request.query.get("was", "") not in {"", visit.session.identity.username}
+        another = is_another(request, visit.session)
         return self._pages.to(visit.accept_language).renewed(
             visit.session,
             through="" if another else self._through(visit.session, visit.host, at),

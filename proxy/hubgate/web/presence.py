@@ -19,6 +19,7 @@ from aiohttp import web
 from hubgate.core.session import Limits, Session
 from hubgate.core.site import Site
 from hubgate.errors import ClientFault
+from hubgate.web.popup import is_another
 from hubgate.web.render import Pages
 from hubgate.web.visit import visit_of
 
@@ -63,12 +64,12 @@ class SessionPage:
         self._clock = clock
 
     async def show(self, request: web.Request) -> web.StreamResponse:
-        """GET: what is left, and what to tell people."""
+        """GET: what is left, and what to tell people; with `was`, whether somebody else is logged in now."""
         visit = visit_of(request)
         if visit.session is None:
             raise ClientFault("session_required", status=401)
         left = remaining(visit.session, self._limits, self._clock())
-        return self._pages.to(visit.accept_language).session_json(left)
+        return self._pages.to(visit.accept_language).session_json(left, another=is_another(request, visit.session))
 
     async def stay(self, request: web.Request) -> web.StreamResponse:
         """POST: somebody is there, and says so."""

@@ -397,13 +397,14 @@ class Pages:
             titles=self._titles,
         )
 
-    def session_json(self, remaining: Remaining) -> web.Response:
-        """What is left of a session, for `static/session.js`."""
+    def session_json(self, remaining: Remaining, *, another: bool) -> web.Response:
+        """What is left of a session, for `static/session.js`; `another`: it isn't who opened the page that asks."""
         document = {
             "seconds_left": int(remaining.seconds),
             "by_idling": remaining.by_idling,
             "near": remaining.near,
             "look_again": remaining.look_again,
+            "another": another,
             "left": self._left(remaining),
             "stay": self._words.plain("account.stay"),
         }
