@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -10,6 +11,7 @@ from typing import Any
 import aiohttp
 import pytest
 
+from hubgate.core.identity import Identity, Proof
 from hubgate.errors import StoreFault
 from hubgate.web import account, programs
 from tests.attacks.test_api_tokens import SOCKET, Program, audited, ended, logged_in, takes_tokens, token
@@ -259,3 +261,40 @@ async def test_the_provider_is_asked_at_once_about_whom_it_has_ended_a_session_o
         assert page.status == 200, page
         assert (await wire.receive(timeout=60)).type in ENDS
         await program.refused("token_owner_away")
+
+
+async def test_who_was_signed_out_and_came_back_has_programs(site: Stand) -> None:
+    """The answer is about the login of before: the one after it counts, and no other end is lost by that."""
+    handled = of(site)
+    asked, answered = asyncio.Event(), asyncio.Event()
+    about: list[int] = []
+
+    async def lets_in(_: str, *, since: int = 0) -> bool:
+        about.append(since)
+        if len(about) == 1:
+            asked.set()
+            await answered.wait()
+        return len(about) > 1
+
+    handled._lets_in = lets_in
+    async with logged_in(site) as alice, Program(site, site.hubs["htc01"].gives(token(), "alice")) as program:
+        assert (await program.ask())[0] == 200
+        await asyncio.wait_for(asked.wait(), 60)
+        await handled._standings.note(await alice_of(site), Proof("mfa", ("otp",), about[0] + 1))
+        answered.set()
+
+        async def asked_anew() -> bool:
+            return about[-1] == about[0] + 1
+
+        await eventually(asked_anew, within=60)
+        assert (await program.ask())[0] == 200
+        assert "owner_disabled" not in [line["outcome"] for line in audited(site)]
+        assert (await alice.get(site.url + "/")).status == 200
+
+
+async def alice_of(site: Stand) -> Identity:
+    owner = await of(site)._usernames.owner("alice")
+    assert owner is not None
+    standing = await of(site)._standings.of(owner)
+    assert standing is not None
+    return standing.identity

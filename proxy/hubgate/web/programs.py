@@ -34,9 +34,10 @@ from hubgate.core.throttle import Rate, Throttle, source_key
 from hubgate.errors import ClientFault, HubgateFault, ProviderFault, StoreFault, UpstreamFault
 from hubgate.metrics import Metrics
 from hubgate.store.base import Message, Restored, Store
+from hubgate.tasks import Tasks
 from hubgate.upstream.whose import Owner
 from hubgate.web.live import LiveSession
-from hubgate.web.sessions import Found, fingerprint, user_key
+from hubgate.web.sessions import Found, fingerprint
 from hubgate.web.standings import TOPIC, Standings, TokenUse
 from hubgate.web.usernames import Usernames
 
@@ -150,7 +151,7 @@ class Programs:
         self._turns = asyncio.Semaphore(_AT_ONCE)
         self._asked_about: dict[str, float] = {}
         self._about_turns = asyncio.Semaphore(_ABOUT_AT_ONCE)
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._tasks = Tasks()
 
     def __repr__(self) -> str:
         return f"Programs({len(self._programs)} admitted)"
@@ -374,14 +375,12 @@ class Programs:
     @asynccontextmanager
     async def kept(self) -> AsyncIterator[None]:
         """While this is entered, what changes elsewhere is heard of, and what is open is looked after."""
-        tasks = [asyncio.create_task(self._listen(), name="programs: listen"), asyncio.create_task(self._upkeep())]
+        self._tasks.keep(self._listen, name="programs: listen")
+        self._tasks.keep(self._upkeep, name="programs: upkeep")
         try:
             yield
         finally:
-            tasks += self._tasks
-            for task in tasks:
-                task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
+            await self._tasks.end()
 
     async def _listen(self) -> None:
         async with self._store.subscribe(TOPIC) as events:
@@ -400,7 +399,7 @@ class Programs:
             if person is None or program.live.user_key == person:
                 program.believed_until = 0.0
                 if program.live.open:
-                    self._aside(self._look_again(program))
+                    self._tasks.begin(self._look_again(program), name="programs: look again")
 
     async def _look_again(self, program: Program) -> None:
         if not program.token:
@@ -417,7 +416,7 @@ class Programs:
             for key, program in tuple(self._programs.items()):
                 if program.live.open:
                     if now >= program.believed_until:
-                        self._aside(self._look_again(program))
+                        self._tasks.begin(self._look_again(program), name="programs: look again")
                     self._ask_about(program, now)
                 else:
                     program.token = ""
@@ -425,14 +424,6 @@ class Programs:
                         self._drop(key)
                     else:
                         self._ask_about(program, now)
-
-    def _aside(self, doing: Awaitable[None]) -> None:
-        async def done() -> None:
-            await doing
-
-        task = asyncio.create_task(done(), name="programs: beside")
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
 
     # -- the provider's word
 
@@ -444,16 +435,21 @@ class Programs:
             return
         self._asked_about = {who: at for who, at in self._asked_about.items() if now - at < _ASK_ABOUT_PERSON}
         self._asked_about[person] = now
-        self._aside(self._end_if_out(self._lets_in, program))
+        self._tasks.begin(self._end_if_out(self._lets_in, person), name="programs: is the owner let in")
 
-    async def _end_if_out(self, lets_in: LetsIn, program: Program) -> None:
-        identity, proof = program.live.session.identity, program.live.session.proof
+    async def _end_if_out(self, lets_in: LetsIn, person: str) -> None:
         try:
+            standing = await self._standings.of(person)
+            if standing is None:
+                return
+            identity, proof = standing.identity, standing.proof
             async with self._about_turns:
                 still_in = await lets_in(identity.subject, since=proof.auth_time)
-            if not still_in:
-                await self._standings.end(user_key(identity))
+            latest = await self._standings.of(person)
+            # Whoever logged in meanwhile was let in.
+            if not still_in and latest is not None and latest.proof == proof:
+                await self._standings.end(person)
                 self._audit.event("api_token", "owner_disabled", user=identity.username)
         except (ProviderFault, StoreFault) as fault:
-            self._asked_about[program.live.user_key] = self._clock() - _ASK_ABOUT_PERSON + _ASK_ABOUT_AGAIN
+            self._asked_about[person] = self._clock() - _ASK_ABOUT_PERSON + _ASK_ABOUT_AGAIN
             log.warning("owner_unchecked", extra={"fault": str(fault)})
