@@ -26,7 +26,7 @@ SERVICE = "a-service-token-for-the-tests-alone"
 SETTINGS = f"""
 c.Spawner.http_timeout = 120
 c.JupyterHub.services = [{{"name": "tester", "api_token": {SERVICE!r}}}]
-c.JupyterHub.load_roles = [{{"name": "tester", "services": ["tester"], "scopes": ["tokens", "read:users"]}}]
+c.JupyterHub.load_roles = [{{"name": "tester", "services": ["tester"], "scopes": ["tokens", "admin:users"]}}]
 """
 
 
@@ -142,8 +142,9 @@ async def test_a_night_of_a_program(
         page = await alice.browser.get(alice.at("/_hubgate/account"))
         assert f"<bdi>{given[1]['id']}</bdi>" in page.text
 
-        # Nobody else's servers are theirs: that is the hub's to say, and it hears in whose name they come.
-        assert (await at(second, other).ask("user/somebody/api/contents"))[0] in {403, 404}
+        # What is somebody else's is not theirs: that is the hub's to say, and it hears in whose name they come.
+        service(hub, "POST", "users/somebody")
+        assert (await at(second, other).ask("hub/api/users/somebody"))[0] in {403, 404}
 
         # They end it themselves: here, and at the hub that gave it out.
         form = next(form for form in page.forms if form.fields.get("end_token"))  # the one that was used last

@@ -201,10 +201,9 @@ class AccountPages:
         if use is None:
             return ""
         revoked = await self._revoked(live.session.identity.username, use)
-        done = REVOKED if revoked else REFUSED_HERE
         self._audit.event(
             "api_token",
-            done,
+            "revoked" if revoked else "refused_here",
             user=visit.user,
             client=visit.address,
             upstream=use.hub,
@@ -213,7 +212,7 @@ class AccountPages:
         )
         with suppress(StoreFault):  # a list to look at: ended it is
             await standings.note_ended(live.user_key, use, revoked=revoked)
-        return done
+        return REVOKED if revoked else REFUSED_HERE
 
     async def _revoked(self, username: str, use: TokenUse) -> bool:
         """Whether the hub has revoked it. Some hubs don't tell what they call a token, others gave us none of ours."""
