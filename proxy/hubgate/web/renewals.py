@@ -181,12 +181,25 @@ class Renewals:
                 renew_at=next_due,
             )
 
-        latest = await self._written(key, renewed)
+        latest = await self._written(key, renewed) or await self._inherited(session, renewed)
         if latest is not None and self._standings is not None:
             await self._standings.learn(latest.identity)
         if latest is None:
             # It ended meanwhile, with the token of before: this one would live on.
             await self._provider.end_session(tokens.refresh_token)
+
+    async def _inherited(self, session: Session, change: Callable[[Session], Session]) -> Session | None:
+        """What goes on in the place of a session that is no more: its person logged in again, or showed the second
+        factor anew. To end the provider's session would be to end that."""
+        heirs = [
+            each
+            for each in await self._sessions.of(user_key(session.identity))
+            if each.session.refresh_token == session.refresh_token or each.session.root == session.root
+        ]
+        for heir in heirs:
+            if heir.session.refresh_token == session.refresh_token:
+                return await self._written(heir.key, change)
+        return heirs[0].session if heirs else None
 
     async def _written(self, key: str, change: Callable[[Session], Session]) -> Session | None:
         told = False
