@@ -22,6 +22,7 @@ from hubgate.web.affinity import Bindings
 from hubgate.web.endings import Endings
 from hubgate.web.renewals import Renewals
 from hubgate.web.sessions import Found, Sessions, user_key
+from tests.kit.background import eventually
 from tests.web.people import HOST, KEYRING, LIMITS, PROOF, Clock, person
 
 
@@ -179,6 +180,31 @@ async def test_who_gets_the_lease_late_looks_again(site: Site) -> None:
     assert len(site.provider.asked) == 1
 
 
+async def test_a_lease_is_renewed_while_the_provider_thinks(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Or the next worker would show the same token while the first one's is still being looked at."""
+    monkeypatch.setattr(renewals, "_RENEW_LEASE", 0.01)
+    touched: list[str] = []
+    touch = site.store.touch
+
+    async def counted(key: str, *, ttl: float) -> bool:
+        touched.append(key)
+        return await touch(key, ttl=ttl)
+
+    monkeypatch.setattr(site.store, "touch", counted)
+    found = await site.begun()
+    site.provider.gate.clear()
+    site.workers[0].begin(found)
+    await eventually(lambda: _long_enough(touched), within=60, every=0.01, what="a lease that is held")
+    assert set(touched) == {f"renewing:{found.key}"}
+    site.provider.gate.set()
+    await site.all_notice(found)
+    assert site.provider.asked == ["first"]
+
+
+async def _long_enough(touched: list[str]) -> bool:
+    return len(touched) >= 3
+
+
 async def test_presence_that_was_noted_meanwhile_is_kept_and_the_name_as_well(site: Site) -> None:
     found = await site.begun()
     site.provider.gate.clear()
@@ -222,6 +248,8 @@ async def test_a_refused_renewal_ends_the_session(site: Site, refusal: str) -> N
     (line,) = site.lines
     assert b'"event": "session_end", "outcome": "tokens_refused", "user": "alice"' in line
     assert len(site.provider.asked) == 1
+    # Whoever may not be here any more is to be let in by no single sign-on either: with the token that is good now.
+    assert site.provider.ended == ([site.provider.good] if refusal == "not admitted" else [])
 
 
 async def test_a_refusal_of_a_token_that_is_nobodys_any_more_ends_nothing(site: Site) -> None:
