@@ -24,7 +24,7 @@ from hubgate.core.access import Kind
 from hubgate.core.cookies import expire_cookie, hub_cookie_expiries
 from hubgate.core.keyring import Keyring
 from hubgate.core.session import Session
-from hubgate.core.site import OWN_PREFIX, Pool, Site
+from hubgate.core.site import Pool, Site
 from hubgate.errors import ClientFault, ProviderFault, StoreFault
 from hubgate.idp.client import OIDCClient
 from hubgate.store.base import Store
@@ -33,12 +33,10 @@ from hubgate.web.affinity import Bindings
 from hubgate.web.endings import Ended, Endings
 from hubgate.web.forms import own_form
 from hubgate.web.live import LiveSession
+from hubgate.web.paths import FAREWELL_PATH, RECEIPT_PATH
 from hubgate.web.render import Pages
 from hubgate.web.sessions import Sessions, fingerprint
 from hubgate.web.visit import Visit, visit_of
-
-FAREWELL_PATH = OWN_PREFIX + "farewell"
-RECEIPT_PATH = OWN_PREFIX + "logged-out"
 
 _FAREWELL_LIFETIME = 60.0  # seconds for a browser to pass through the hosts
 

@@ -34,9 +34,10 @@ from hubgate.web.factors import Enrolment, Factors
 from hubgate.web.forms import own_form
 from hubgate.web.live import LiveSession
 from hubgate.web.mfa_views import AskCode, AskTicket, Codes, Enrol, FactorState, Manage, Trouble, View
+from hubgate.web.paths import MFA_PATH, login_url
 from hubgate.web.pending import LIFETIME, Pending, Pendings, Setup
 from hubgate.web.qr import qr_code
-from hubgate.web.render import MFA_PATH, Pages, login_url
+from hubgate.web.render import Pages
 from hubgate.web.tickets import Tickets
 from hubgate.web.visit import Visit, visit_of
 
