@@ -248,10 +248,6 @@ class LiveSessions:
             return None
         return self._keep(place, found, now)
 
-    def adopt(self, cookie: str, host: str, found: Found) -> LiveSession:
-        """Take in a session that was just created."""
-        return self._keep((cookie, host), found, self._clock())
-
     def _keep(self, place: tuple[str, str], found: Found, now: float) -> LiveSession:
         live = self._by_cookie.get(place)
         if live is not None and live.key == found.key:
