@@ -29,8 +29,8 @@ from hubgate.core.identity import Identity, Proof
 from hubgate.core.session import Session
 from hubgate.core.site import Pool, Site, Upstream
 from hubgate.web.account import Helper, Helpers, Seat, Told
-from hubgate.web.files import STATIC_PATH
 from hubgate.web.mfa_views import AskCode, AskTicket, Codes, Enrol, FactorState, Manage, Slug, Trouble, View
+from hubgate.web.paths import STATIC_PATH
 from hubgate.web.presence import Remaining
 from hubgate.web.problems import PROBLEMS
 from hubgate.web.qr import qr_code
@@ -325,11 +325,15 @@ def samples(public_url: str = "https://jupyter.example.org", language: str = "en
             seats[:1],
             helpers=Helpers(
                 (
-                    Helper(HTC, "htc02", "a17", NOW - 9 * 86400, NOW - 40, f"{PROVIDER}/htc/hub/token"),
-                    Helper(HPC, "hpc01", "", NOW - 86400, NOW - 7200, f"{PROVIDER}/hpc/hub/token"),
+                    Helper("t-1", HTC, "htc02", "a17", NOW - 9 * 86400, NOW - 40, f"{PROVIDER}/htc/hub/token"),
+                    Helper("t-2", HPC, "hpc01", "", NOW - 86400, NOW - 7200, f"{PROVIDER}/hpc/hub/token", ended=True),
                 ),
                 NOW + 100_000,
             ),
+            told=Told(program="refused_here"),
+        ),
+        "account-program-ended": account(
+            usual, seats[:1], helpers=Helpers((), NOW + 100_000), told=Told(program="revoked")
         ),
         "account-programs-waiting": account(usual, seats[:1], helpers=Helpers((), 0.0)),
         "receipt-stopped": lambda: site(HTC, stop_servers=True).receipt(request_id=REQUEST, pools=[HTC]),
