@@ -5,6 +5,8 @@
 "use strict";
 
 (() => {
+  if (window.hubgateTells) return; // a page, and an extension in it, may both load this
+  window.hubgateTells = true;
   const address = "/_hubgate/session";
   const { into, ended: toldOf } = document.currentScript.dataset;
   let timer;

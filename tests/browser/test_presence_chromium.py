@@ -60,7 +60,7 @@ class Tab:
         return self.closed[0]
 
 
-Lab = Callable[[], Awaitable[Tab]]
+Lab = Callable[..., Awaitable[Tab]]
 
 
 @pytest.fixture
@@ -70,7 +70,7 @@ async def lab(
     embedded: EmbeddedProvider,
     chromium: Browser,
 ) -> AsyncIterator[Lab]:
-    """`await lab()`: somebody new with a notebook open whose kernel is ready."""
+    """`await lab()`: somebody new with a notebook open whose kernel is ready; without our `extension` if so wished."""
     running = gateway(
         pools=[{"name": "htc", "path": "/htc/", "hubs": [{"name": "htc01", "url": own_hub.url}]}],
         provider=embedded,
@@ -83,10 +83,12 @@ async def lab(
     running.sees({"htc01": "/htc/"})
     opened: list[Tab] = []
 
-    async def come() -> Tab:
+    async def come(*, extension: bool = True) -> Tab:
         user, person = embedded.create_user(), Person(running.url, embedded.origin)
         notebooks = Notebooks(person, f"{running.url}/htc/", user.username)
         context = await chromium.new_context(viewport={"width": 1280, "height": 800})
+        if not extension:
+            await context.route("**/lab/extensions/hubgate-hub/**", lambda route: route.abort())
         tab = Tab(await context.new_page(), notebooks, user)
         opened.append(tab)
         await tab.log_in()
@@ -162,7 +164,7 @@ async def test_alone_computing_and_in_use(lab: Lab) -> None:
 
 
 async def test_a_page_of_the_hub_tells_people_and_lets_them_stay(lab: Lab) -> None:
-    tab = await lab()
+    tab = await lab(extension=False)  # which says it in its own way
     page = tab.page
     await page.add_script_tag(url="/_hubgate/static/session.js")
     bar = page.get_by_role("alert").and_(page.locator("#hubgate-session"))
