@@ -105,6 +105,12 @@ class Served:
         """How many sockets and streams are open: their connections are no longer the listener's."""
         return self.live.count_open() + (self.front.programs.count_open() if self.front.programs else 0)
 
+    def obey(self, site: Site) -> int:
+        """Those who have come instead go by other rules: who may use a pool no longer has nothing open in it here,
+        either. How many connections that closed. A pool that isn't in `site` closes nothing."""
+        admits = _admits(site)
+        return self.live.judge_by(admits) + (self.front.programs.judge_by(admits) if self.front.programs else 0)
+
     def close_tunnels(self) -> None:
         """The end of a graceful stop: sockets and streams have no natural end."""
         self.live.close_open()
@@ -374,7 +380,7 @@ async def _letters(config: Config, mail: Mail, metrics: Metrics) -> AsyncIterato
 
 def _admits(site: Site) -> Callable[[str, tuple[str, ...]], bool]:
     pools = {pool.name: pool for pool in site.pools}
-    return lambda pool, groups: pools[pool].admits(groups)
+    return lambda pool, groups: pool not in pools or pools[pool].admits(groups)
 
 
 def hub_apis(config: Config) -> HubApis:

@@ -112,7 +112,13 @@ class _Crews:
         crew = Crew(
             config.gateway.workers,
             lambda tether: _work(
-                config, doors, self._factory, tether=tether, share=self._share(tether.number), needs=needs
+                config,
+                doors,
+                self._factory,
+                tether=tether,
+                share=self._share(tether.number),
+                needs=needs,
+                load=self._load,
             ),
             grace=config.limits.stop_notice + config.limits.stop_grace,
         )
@@ -172,15 +178,16 @@ def _work(
     tether: Tether | None = None,
     share: Share | None = None,
     needs: frozenset[str] = frozenset(),
+    load: Callable[[], Config] | None = None,
 ) -> int:
-    """What a worker runs, or the only process. `needs`: see `succession`."""
+    """What a worker runs, or the only process. `needs`: see `succession`; `load`: as `serve` got it."""
     # Here, not above: whatever is made at import time must be made once per worker (the prefix of request ids).
     from hubgate.ops import worker  # noqa: PLC0415
 
     orders = worker.Orders()
     if tether is not None:
         logs.configure(config.log.level)
-        orders = worker.Orders(tether.leash, tether.started, tether.relieves, needs)
+        orders = worker.Orders(tether.leash, tether.started, tether.relieves, needs, load)
     return worker.run(config, doors, orders, share=share, factory=factory)
 
 
