@@ -15,7 +15,7 @@ import logging
 import os
 import signal
 import sys
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -24,7 +24,6 @@ from aiohttp import web
 
 from hubgate.audit import Audit
 from hubgate.config import Config, load
-from hubgate.core.site import Site
 from hubgate.errors import OperatorFault
 from hubgate.metrics import Metrics
 from hubgate.ops import worker
@@ -89,8 +88,8 @@ class Served:
             return {self.title.removeprefix("lacks "): "is away"}
         return {"store": missing} if missing else {}
 
-    def obey(self, site: Site) -> int:
-        log.info("obeyed", extra={"groups": site.pools[0].groups})
+    def obey(self, rules: Mapping[str, tuple[str, ...]]) -> int:
+        log.info("obeyed", extra={"groups": rules["htc"]})
         return 0
 
     def count_tunnels(self) -> int:

@@ -334,18 +334,23 @@ class TestAskedOften:
 
 class TestRules:
     def test_those_who_are_leaving_are_told_who_may_use_a_pool_now(self, site: Path) -> None:
+        def ruled(*groups: str, **options: Any) -> None:
+            rewrite(site, "ruled", **options)
+            text, path = (site / "hubgate.toml").read_text(), 'path = "/htc/"\n'
+            (site / "hubgate.toml").write_text(text.replace(path, f"{path}groups = {json.dumps(groups)}\n"))
+
         with Serving(site / "hubgate.toml") as serving:
             serving.until_serving()
             held = []
             for groups in (["staff"], ["staff", "guests"], []):
                 held.append(begin_slow(serving.ports[0]))
-                (site / "hubgate.toml").write_text(
-                    (site / "hubgate.toml").read_text().partition("[portal]")[0].replace("\ngroups", "\n# groups")
-                )
-                text = (site / "hubgate.toml").read_text()
-                path = 'path = "/htc/"\n'
-                (site / "hubgate.toml").write_text(text.replace(path, f"{path}groups = {json.dumps(groups)}\n"))
+                # What is refused is no word of anybody's.
+                ruled("nobody", listen='["127.0.0.1:0", "127.0.0.2:0"]')
                 reload(serving)
+                assert serving.event("obeyed", "reload_refused")["event"] == "reload_refused"
+                ruled(*groups)
+                reload(serving)
+                # Each of them is told, in whichever order.
                 for _ in held:
                     assert serving.event("obeyed", "reload_refused").get("groups") == groups, serving.seen[-3:]
             for sock in held:

@@ -82,7 +82,8 @@ class _Child:
 class Supervisor:
     """Keeps a crew running, and replaces it when asked to.
 
-    `again` is called for each SIGHUP with the present crew: the next one, or None if all is to stay (it has said why).
+    `again` is called for a SIGHUP with the present crew: the next one, or None if all is to stay (it has said why).
+    `arrived` is called with that one when it has taken over, before anybody is told to leave.
     `stopping` is called once, when no worker shall be started any more; `ended` with the number of each that has ended.
     """
 
@@ -91,6 +92,7 @@ class Supervisor:
         crew: Crew,
         *,
         again: Callable[[Crew], Crew | None],
+        arrived: Callable[[Crew], None],
         stopping: Callable[[], None],
         ended: Callable[[int], None],
     ) -> None:
@@ -99,6 +101,7 @@ class Supervisor:
         self._next_until = 0.0
         self._asked = False
         self._again = again
+        self._arrived = arrived
         self._stopping = stopping
         self._ended = ended
         self._children: dict[int, _Child] = {}
@@ -226,6 +229,7 @@ class Supervisor:
             relieved, self._crew, self._next = self._crew, self._next, None
             self._short_lived, self._start_at = 0, 0.0
             log.info("reloaded", extra={"pids": [child.pid for child in arrived]})
+            self._arrived(self._crew)
             for before in self._leaving:
                 _send(LEAVE, self._of(before))
             self._let_leave(relieved)

@@ -23,7 +23,6 @@ from aiohttp import web
 
 from hubgate.audit import Audit, LineFile
 from hubgate.config import Config
-from hubgate.core.site import Site
 from hubgate.errors import OperatorFault
 from hubgate.metrics import Metrics, Share
 from hubgate.ops import garbage, service
@@ -55,7 +54,7 @@ class Served(Protocol):
     def pages(self) -> web.Application: ...
     def ready(self) -> Mapping[str, str]: ...
     def count_tunnels(self) -> int: ...
-    def obey(self, site: Site) -> int: ...
+    def obey(self, rules: Mapping[str, tuple[str, ...]]) -> int: ...
     def close_tunnels(self) -> None: ...
 
 
@@ -74,14 +73,14 @@ class Orders:
     Alone: SIGTERM and SIGINT, and the second of them ends at once. As one of several: SIGTERM or the end of `leash`,
     the descriptor of a pipe that the parent holds; SIGINT, which a terminal sends to everybody, is the parent's alone.
     `relieves`: others serve meanwhile, and nobody is taken on before all `needs` (keys of `Served.ready`) are met.
-    `load`: the configuration of those who have come instead; None where nobody ever does.
+    `rules`: the `groups` of each pool, in the words of those who have come instead.
     """
 
     leash: int | None = None
     started: Callable[[], None] = field(default=lambda: None)
     relieves: bool = False
     needs: frozenset[str] = frozenset()
-    load: Callable[[], Config] | None = None
+    rules: Callable[[], Mapping[str, tuple[str, ...]]] = dict
 
 
 def run(
@@ -159,8 +158,7 @@ async def _serve(config: Config, doors: Doors, orders: Orders, share: Share | No
             log.info("leaving", extra={"pid": os.getpid()})
             await ops.aclose()
             metrics.withdraw_upstreams()
-            if orders.load is not None:
-                stack.callback(asyncio.create_task(_obeying(served, end, orders.load), name="others' rules").cancel)
+            stack.callback(asyncio.create_task(_obeying(served, end, orders.rules), name="others' rules").cancel)
             # By then each session that is here has met its limit.
             await end.stopped_or(_left_alone(runner, served), within=config.session.max)
         else:
@@ -190,17 +188,11 @@ async def _complete(served: Served, needs: frozenset[str], end: _End) -> None:
         await asyncio.sleep(0.05)
 
 
-async def _obeying(served: Served, end: _End, load: Callable[[], Config]) -> None:
+async def _obeying(served: Served, end: _End, rules: Callable[[], Mapping[str, tuple[str, ...]]]) -> None:
     """Each time that others have come: what they say of who may use which pool holds for whoever is still here."""
     while True:
         end.leave.clear()
-        try:
-            config = await asyncio.to_thread(load)
-        except OperatorFault as fault:
-            # It was right when they came. So it has been changed since, and who comes next tells us again.
-            log.warning("rules_unread", extra={"fault": fault.code, "pid": os.getpid()})
-        else:
-            log.info("rules_obeyed", extra={"closed": served.obey(config.site()), "pid": os.getpid()})
+        log.info("rules_obeyed", extra={"closed": served.obey(rules()), "pid": os.getpid()})
         await end.leave.wait()
 
 
