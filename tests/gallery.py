@@ -29,8 +29,8 @@ from hubgate.core.identity import Identity, Proof
 from hubgate.core.session import Session
 from hubgate.core.site import Pool, Site, Upstream
 from hubgate.web.account import Helper, Helpers, Seat, Told
-from hubgate.web.files import STATIC_PATH
 from hubgate.web.mfa_views import AskCode, AskTicket, Codes, Enrol, FactorState, Manage, Slug, Trouble, View
+from hubgate.web.paths import STATIC_PATH
 from hubgate.web.presence import Remaining
 from hubgate.web.problems import PROBLEMS
 from hubgate.web.qr import qr_code

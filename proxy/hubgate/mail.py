@@ -25,6 +25,8 @@ from urllib.parse import urlsplit
 
 import aiosmtplib
 
+from hubgate.tasks import Tasks
+
 log = logging.getLogger(__name__)
 
 Outcome = Literal["sent", "failed", "dropped"]
@@ -82,7 +84,7 @@ class Post:
         self._on_end = on_end
         self._pauses = tuple(pauses)
         self._farewell = farewell
-        self._letters: set[asyncio.Task[None]] = set()
+        self._letters = Tasks()
         self._lines = asyncio.Semaphore(_LINES)
         self._tls = _tls(server)
         self._from = parseaddr(server.sender)[1]
@@ -100,9 +102,7 @@ class Post:
             except ValueError as error:
                 self._ended(letter, "dropped", str(error))
                 return
-            task = asyncio.create_task(self._deliver(letter, message), name="letter")
-            self._letters.add(task)
-            task.add_done_callback(self._letters.discard)
+            self._letters.begin(self._deliver(letter, message), name="letter")
 
     @asynccontextmanager
     async def kept(self) -> AsyncIterator[Post]:
@@ -110,11 +110,7 @@ class Post:
         try:
             yield self
         finally:
-            if self._letters:
-                await asyncio.wait(self._letters, timeout=self._farewell)
-            for task in self._letters:
-                task.cancel()
-            await asyncio.gather(*self._letters, return_exceptions=True)
+            await self._letters.end(patience=self._farewell)
 
     async def _deliver(self, letter: Letter, message: EmailMessage) -> None:
         why = ""

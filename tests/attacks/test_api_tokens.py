@@ -414,7 +414,7 @@ async def test_no_token_in_log_metrics_or_store(site: Stand) -> None:
         page = await person.get(site.url + "/_hubgate/account")
     written = b"".join(site.lines) + repr(site.access).encode() + page.text.encode()
     kept = repr(vars(site.store)).encode()
-    metrics = site.served.front.metrics.render()
+    metrics = await site.served.front.metrics.render()
     for each in (key, unknown):
         for place in (written, kept, metrics):
             assert each.encode() not in place

@@ -20,6 +20,7 @@ from hubgate.metrics import Metrics
 from hubgate.ops.logs import AccessLog, JsonFormatter, MalformedRequests
 from hubgate.web.sessions import Found
 from tests.attacks.door import HANDSHAKE, Door, door
+from tests.kit.background import eventually
 from tests.kit.person import Page, Person
 
 
@@ -259,10 +260,9 @@ async def test_strangers_add_no_series_to_the_metrics() -> None:
     async with door() as at:
         metrics: Metrics = at.site.served.front.metrics
 
-        def series() -> set[bytes]:
-            return {
-                line.partition(b"}")[0].partition(b" ")[0] for line in metrics.render().splitlines() if line[:1] != b"#"
-            }
+        async def series() -> set[bytes]:
+            lines = (await metrics.render()).splitlines()
+            return {line.partition(b"}")[0].partition(b" ")[0] for line in lines if line[:1] != b"#"}
 
         paths = (b"/htc/hub/%d", b"/hpc/%d", b"/%d", b"/_hubgate/%d", b"/_hubgate/callback?state=%d", b"/htc/../%d")
 
@@ -274,11 +274,15 @@ async def test_strangers_add_no_series_to_the_metrics() -> None:
                         await at.ask(path % number, b"User-Agent: %d" % number, method=methods[number % 4], **more)
             at.received()
 
+        async def told_by_upkeep() -> bool:
+            return any(name.startswith(b"hubgate_sessions_seen") for name in await series())
+
         await wander(range(4))
-        before = series()
+        await eventually(told_by_upkeep, within=60)  # what comes by itself in the first seconds is no stranger's
+        before = await series()
         await wander(range(4, 16))
-        assert series() == before
-        text = metrics.render()
+        assert await series() == before
+        text = await metrics.render()
         assert b"alice" not in text
         assert at.cookies["alice"].removeprefix(b"hubgate=") not in text
 

@@ -9,7 +9,7 @@ import pytest
 from aiohttp import web
 from playwright.async_api import Browser, Page, async_playwright
 
-from hubgate.web.render import LOGIN_PATH, LOGOUT_PATH, MOVE_PATH
+from hubgate.web.paths import LOGIN_PATH, LOGOUT_PATH, MOVE_PATH
 from tests.gallery import (
     CHROMIUM,
     CHROMIUM_FLAGS,

@@ -10,7 +10,7 @@ import jinja2
 import pytest
 
 from hubgate.ops.demo import hubs
-from hubgate.web.files import STATIC_PATH
+from hubgate.web.paths import STATIC_PATH
 from tests.docs.letters import TOP, follow
 
 

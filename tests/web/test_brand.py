@@ -13,7 +13,7 @@ from hubgate.core.announcement import Announcement, Level
 from hubgate.core.colour import GROUNDS, contrast
 from hubgate.errors import OperatorFault
 from hubgate.web.brand import STYLE, brand_of
-from hubgate.web.files import STATIC_PATH
+from hubgate.web.paths import STATIC_PATH
 from hubgate.web.render import Pages
 from hubgate.web.templates import packaged_templates
 from tests.gallery import CLOSED, HPC, HTC, NOW, REQUEST, all_up, pages_for, portal_of, session

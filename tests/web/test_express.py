@@ -200,16 +200,16 @@ async def test_what_is_counted_is_settled_once(at: Lane, seen: Seen) -> None:
     metrics = at.site.served.front.metrics
     pool = place.split(b"/")[1].decode()
 
-    def told() -> tuple[float, float]:
-        text = metrics.render().decode()
+    async def told() -> tuple[float, float]:
+        text = (await metrics.render()).decode()
         (requests,) = re.findall(rf'^hubgate_requests_total{{pool="{pool}",status="2xx",.*}} (\S+)$', text, re.M)
         (timed,) = re.findall(rf'^hubgate_request_duration_seconds_count{{pool="{pool}"}} (\S+)$', text, re.M)
         return float(requests), float(timed)
 
-    assert told() == (4, 4)
+    assert await told() == (4, 4)
     await at.goes_well(client, place, 3)
-    assert told() == (7, 7)
-    assert told() == (7, 7)
+    assert await told() == (7, 7)
+    assert await told() == (7, 7)
     assert seen.rides == 5
     assert isinstance(metrics.requests(pool, "h" + pool[1:]), RequestCount)
 

@@ -78,8 +78,8 @@ async def test_fifty_requests_at_once_read_the_store_once(live, sessions, store)
 
 
 async def test_nobody_is_found_for_a_cookie_of_another_host(live, sessions):
-    cookie, found = await begin(sessions)
-    live.adopt(cookie, HOST, found)
+    cookie, _ = await begin(sessions)
+    assert await live.find(cookie, HOST) is not None
     assert live.cached(cookie, "htc.example.org", live._clock()) is None
     assert await live.find(cookie, "htc.example.org") is None
 
@@ -321,3 +321,28 @@ async def test_sockets_are_closed_when_the_store_has_been_away_for_too_long(live
         clock.now += 2
         while not socket.closed:
             await asyncio.sleep(0.01)
+
+
+async def test_a_fault_of_our_own_does_not_end_the_looking_after_limits(live, sessions, clock, monkeypatch):
+    """It would have ended unheard, and sockets with it outlived their sessions."""
+    monkeypatch.setattr("hubgate.web.live._TICK", 0.01)
+    monkeypatch.setattr("hubgate.tasks._PAUSE", 0.01)
+    heard = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: heard.append(context["message"]))
+    measure = live._on_size
+    faults = [ValueError("strange")]
+    monkeypatch.setattr(live, "_on_size", lambda size: measure(size) if not faults else _raise(faults.pop()))
+    cookie, _ = await begin(sessions)
+    socket = Socket()
+    (await live.find(cookie, HOST)).open[socket] = "htc"
+    async with live.kept(), asyncio.timeout(60):
+        while not heard:
+            await asyncio.sleep(0.01)
+        clock.now += LIMITS.idle
+        while not socket.closed:
+            await asyncio.sleep(0.01)
+    assert heard == ["sessions: upkeep failed in itself"]
+
+
+def _raise(error):
+    raise error

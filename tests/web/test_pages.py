@@ -19,8 +19,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import hubgate
+from hubgate.web.paths import ACCOUNT_PATH, LOGOUT_PATH, MFA_PATH, MOVE_PATH
 from hubgate.web.problems import PROBLEMS, told_as
-from hubgate.web.render import ACCOUNT_PATH, CSRF_FIELD, LOGOUT_PATH, MFA_PATH, MOVE_PATH
+from hubgate.web.render import CSRF_FIELD
 from hubgate.web.templates import packaged_templates
 from hubgate.web.words import load_words
 from tests.gallery import (

@@ -16,7 +16,7 @@ from pytest_aiohttp.plugin import AiohttpClient
 
 import hubgate
 from hubgate.errors import OperatorFault
-from hubgate.web.files import STATIC_PATH
+from hubgate.web.paths import STATIC_PATH
 from hubgate.web.render import Pages
 from hubgate.web.templates import packaged_templates
 from hubgate.web.words import Words, load_words

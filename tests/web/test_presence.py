@@ -14,6 +14,7 @@ import pytest
 
 from hubgate.core.health import Observation
 from hubgate.web.live import LiveSession
+from tests.kit.background import eventually
 from tests.kit.person import Page, Person
 from tests.kit.stand import Stand, stand
 from tests.web.people import Clock
@@ -284,15 +285,16 @@ async def test_the_account_page_counts_down_and_is_nobody_when_it_loads_itself(
 
 
 async def test_metrics_tell_how_many_are_there(site: Stand, clock: Clock, alice: Person) -> None:
-    def seen() -> list[float]:
-        text = site.served.front.metrics.render().decode()
-        return [float(found) for found in re.findall(r'hubgate_sessions_seen\{within="\w+"\} ([0-9.]+)', text)]
+    async def seen(*expected: int) -> bool:
+        text = (await site.served.front.metrics.render()).decode()
+        found = re.findall(r'hubgate_sessions_seen\{within="\w+"\} ([0-9.]+)', text)
+        return [float(number) for number in found] == list(expected)
 
     async with socket(site, alice), await site.logged_in("bob") as bob:
         assert (await bob.get(site.url + "/htc/hub/home")).status == 200
         clock.now += 16
-        await until(lambda: seen() == [2, 2, 2, 2])
+        await eventually(lambda: seen(2, 2, 2, 2), within=60)
         clock.now += 10 * MINUTE
         await bob.get(site.url + "/htc/hub/home")
         clock.now += 16
-        await until(lambda: seen() == [1, 1, 2, 2])
+        await eventually(lambda: seen(1, 1, 2, 2), within=60)

@@ -24,8 +24,9 @@ from hubgate.errors import ClientFault
 from hubgate.web.endings import Endings
 from hubgate.web.forms import own_form
 from hubgate.web.live import LiveSession
+from hubgate.web.paths import ACCOUNT_PATH, UNATTENDED, login_url
 from hubgate.web.presence import remaining
-from hubgate.web.render import ACCOUNT_PATH, UNATTENDED, Pages, login_url
+from hubgate.web.render import Pages
 from hubgate.web.sessions import Found, Sessions
 from hubgate.web.standings import Standings
 from hubgate.web.visit import Visit, visit_of

@@ -23,6 +23,7 @@ from typing import Self
 from hubgate.core.session import Session
 from hubgate.errors import StoreFault, UpstreamFault
 from hubgate.idp.client import OIDCClient
+from hubgate.tasks import Tasks
 from hubgate.upstream.hubapi import HubApis
 from hubgate.web.affinity import Bindings
 from hubgate.web.live import LiveSessions
@@ -73,7 +74,7 @@ class Endings:
         self._stop_servers = stop_servers
         self._patience = patience
         self._turns = asyncio.Semaphore(_AT_ONCE)
-        self._loose: set[asyncio.Task[bool]] = set()
+        self._loose = Tasks()
 
     async def __aenter__(self) -> Self:
         return self
@@ -81,11 +82,7 @@ class Endings:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if self._loose:
-            await asyncio.wait(self._loose, timeout=self._patience)
-        for task in self._loose:
-            task.cancel()
-        await asyncio.gather(*self._loose, return_exceptions=True)
+        await self._loose.end(patience=self._patience)
 
     async def end(self, found: Sequence[Found], *, provider: bool = True) -> Ended:
         """End these sessions everywhere. `provider`: there, too, and with its sessions all that hang on them.
@@ -111,17 +108,27 @@ class Endings:
         confirmed = all(there.values()) and all(task.result() for task in asked) if answered else None
         return Ended(found, closed, provider=confirmed)
 
+    def end_later(self, found: Found) -> None:
+        """End a session here at once, and everywhere as soon as the store answers again."""
+        if self._live is not None:
+            self._live.forget(found.key)
+
+        async def act() -> None:
+            await self.end([await self._sessions.get(found.key) or found])
+
+        self.later(act)
+
     def later(self, act: Callable[[], Awaitable[None]]) -> None:
         """Do this as soon as the store answers again."""
 
-        async def done() -> bool:
+        async def done() -> None:
             while True:
                 await asyncio.sleep(_STORE_AGAIN)
                 with suppress(StoreFault):
                     await act()
-                    return True
+                    return
 
-        self._kept(asyncio.create_task(done(), name="end of sessions, when the store is back"))
+        self._loose.begin(done(), name="end of sessions, when the store is back")
 
     def _begun(self, tie_up: Callable[[], Awaitable[bool]]) -> asyncio.Task[bool]:
         """Tie up a loose end, now or by and by; the answer is that of the first attempt."""
@@ -130,23 +137,17 @@ class Endings:
             async with self._turns:
                 done = await tie_up()
             if not done:
-                self._kept(asyncio.create_task(again(), name="loose end of a session, again"))
+                self._loose.begin(again(), name="loose end of a session, again")
             return done
 
-        async def again() -> bool:
+        async def again() -> None:
             for pause in _AGAIN_AFTER:
                 await asyncio.sleep(pause)
                 if await tie_up():
-                    return True
+                    return
             log.warning("session_left_elsewhere")
-            return False
 
-        return self._kept(asyncio.create_task(at_first(), name="loose end of a session"))
-
-    def _kept(self, task: asyncio.Task[bool]) -> asyncio.Task[bool]:
-        self._loose.add(task)
-        task.add_done_callback(self._loose.discard)
-        return task
+        return self._loose.begin(at_first(), name="loose end of a session")
 
     async def _hubs_ended(self, session: Session) -> bool:
         """End what hangs on this session at the hubs; with somebody's last one, what hangs on any."""

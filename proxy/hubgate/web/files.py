@@ -15,10 +15,8 @@ from pathlib import Path
 
 from aiohttp import web
 
-from hubgate.core.site import OWN_PREFIX
+from hubgate.web.paths import STATIC_PATH
 from hubgate.web.policy import Policy
-
-STATIC_PATH = OWN_PREFIX + "static/"
 
 _TYPES: Mapping[str, str] = {
     ".css": "text/css; charset=utf-8",

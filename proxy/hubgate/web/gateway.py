@@ -38,9 +38,10 @@ from hubgate.web.affinity import Bindings
 from hubgate.web.clearing import Clearing
 from hubgate.web.ear import Ear
 from hubgate.web.live import Bound, LiveSession, LiveSessions
+from hubgate.web.paths import SESSION_PATH, UNATTENDED, login_url
 from hubgate.web.portal import SESSIONLESS
 from hubgate.web.programs import Program, Programs
-from hubgate.web.render import SESSION_PATH, UNATTENDED, Pages, login_url
+from hubgate.web.render import Pages
 from hubgate.web.turnstile import Turnstile
 from hubgate.web.visit import AccessLine, Visit, attach
 from hubgate.web.wire import ClientConnection, RequestFraming, peer_address, raw_target, request_framing

@@ -18,17 +18,16 @@ from hubgate.core.access import Kind
 from hubgate.core.cookies import expire_cookie, set_cookie
 from hubgate.core.keyring import Keyring
 from hubgate.core.oidc import safe_next
-from hubgate.core.site import OWN_PREFIX, Site
+from hubgate.core.site import Site
 from hubgate.errors import ClientFault
 from hubgate.store.base import Store
 from hubgate.store.codec import Sealer, Tampered
+from hubgate.web.paths import HANDOVER_PATH, login_url
 from hubgate.web.popup import destination
-from hubgate.web.render import Pages, login_url
+from hubgate.web.render import Pages
 from hubgate.web.sessions import Sessions, fingerprint
 from hubgate.web.stepup import Freshness
 from hubgate.web.visit import visit_of
-
-HANDOVER_PATH = OWN_PREFIX + "handover"
 
 _CODE_LIFETIME = 60.0
 _STATE_LIFETIME = 900  # seconds: as long as a login at the provider may take, and a little more

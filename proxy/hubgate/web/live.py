@@ -15,7 +15,7 @@ import asyncio
 import logging
 import secrets
 import time
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field, replace
 from itertools import islice
@@ -25,6 +25,7 @@ from hubgate.core.balancer import Affinity
 from hubgate.core.session import Limits, Session, SessionState
 from hubgate.errors import StoreFault
 from hubgate.store.base import Message, Restored, Store
+from hubgate.tasks import Tasks
 from hubgate.web.clearance import Clearance
 from hubgate.web.sessions import TOPIC, Found, Sessions, merged, user_key
 
@@ -166,7 +167,7 @@ class LiveSessions:
         self._loading: dict[tuple[str, str], asyncio.Future[LiveSession | None]] = {}
         self._generation = 0
         self._worker = secrets.token_hex(4)
-        self._beside: set[asyncio.Task[None]] = set()
+        self._tasks = Tasks()
         self._note_every = min(_NOTE_EVERY, limits.shortest / 4)
         self._away = ""  # the fault of an outage of which the log knows
         self.subscribed = False
@@ -247,10 +248,6 @@ class LiveSessions:
             return None
         return self._keep(place, found, now)
 
-    def adopt(self, cookie: str, host: str, found: Found) -> LiveSession:
-        """Take in a session that was just created."""
-        return self._keep((cookie, host), found, self._clock())
-
     def _keep(self, place: tuple[str, str], found: Found, now: float) -> LiveSession:
         live = self._by_cookie.get(place)
         if live is not None and live.key == found.key:
@@ -315,16 +312,15 @@ class LiveSessions:
     @asynccontextmanager
     async def kept(self) -> AsyncIterator[None]:
         """While this is entered, messages are heard and entries are looked after."""
-        tasks = [asyncio.create_task(self._listen(), name="sessions: listen"), asyncio.create_task(self._upkeep())]
+        self._tasks.keep(self._listen, name="sessions: listen")
+        self._tasks.keep(self._upkeep, name="sessions: upkeep")
         try:
             yield
         finally:
-            tasks += self._beside
-            for task in tasks:
-                task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
+            await self._tasks.end()
 
     async def _listen(self) -> None:
+        self.subscribed = False
         async with self._store.subscribe(TOPIC) as events:
             async for event in events:
                 if isinstance(event, Message):
@@ -335,7 +331,8 @@ class LiveSessions:
                             self.rebind(key)
                         case ["changed", key]:
                             places = self._by_key.get(key, ())
-                            self._aside(self._confirm([(place, self._by_cookie[place]) for place in places]))
+                            entries = [(place, self._by_cookie[place]) for place in places]
+                            self._tasks.begin(self._confirm(entries), name="sessions: read a changed one")
                     continue
                 # Lost or restored: messages may be missing, so everything is read again; bindings once they can be:
                 # without its binding, nobody would be served while the store is away.
@@ -356,12 +353,7 @@ class LiveSessions:
             with suppress(StoreFault):  # whoever asked doesn't wait for long, and says that it isn't all
                 await self._sessions.closed(nonce, batch, self._worker, connections)
 
-        self._aside(answer())
-
-    def _aside(self, doing: Coroutine[None, None, None]) -> None:
-        task = asyncio.create_task(doing, name="sessions: beside the messages")
-        self._beside.add(task)
-        task.add_done_callback(self._beside.discard)
+        self._tasks.begin(answer(), name="sessions: say what was closed")
 
     async def _upkeep(self) -> None:
         while True:

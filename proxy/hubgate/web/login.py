@@ -35,12 +35,13 @@ from hubgate.metrics import Metrics
 from hubgate.store.base import Store
 from hubgate.store.codec import Sealer, Tampered
 from hubgate.web.entrance import Arrival, Entrance
+from hubgate.web.paths import CALLBACK_PATH, login_url
 from hubgate.web.popup import destination, is_popup
-from hubgate.web.render import Pages, login_url
+from hubgate.web.render import Pages
 from hubgate.web.sessions import fingerprint
 from hubgate.web.stepup import Freshness
 from hubgate.web.usernames import Usernames
-from hubgate.web.visit import CALLBACK_PATH, Visit, visit_of
+from hubgate.web.visit import Visit, visit_of
 
 log = logging.getLogger(__name__)
 

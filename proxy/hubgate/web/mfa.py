@@ -34,9 +34,10 @@ from hubgate.web.factors import Enrolment, Factors
 from hubgate.web.forms import own_form
 from hubgate.web.live import LiveSession
 from hubgate.web.mfa_views import AskCode, AskTicket, Codes, Enrol, FactorState, Manage, Trouble, View
+from hubgate.web.paths import MFA_PATH, login_url
 from hubgate.web.pending import LIFETIME, Pending, Pendings, Setup
 from hubgate.web.qr import qr_code
-from hubgate.web.render import MFA_PATH, Pages, login_url
+from hubgate.web.render import Pages
 from hubgate.web.tickets import Tickets
 from hubgate.web.visit import Visit, visit_of
 
@@ -239,8 +240,10 @@ class MfaPages:
             raise ClientFault("login_expired", "this login was finished by another request")
         arrival = pending.arrival
         proof = self._proof(arrival.proof, factors)
+        # It was minutes ago that the provider let them through: renewing its tokens tells at once whether that holds.
+        renew_at = self._clock() if arrival.renew_at else 0.0
         response = response or self._pages.redirect(arrival.next)
-        await self._entrance.enter(request, visit, replace(arrival, proof=proof), response)
+        await self._entrance.enter(request, visit, replace(arrival, proof=proof, renew_at=renew_at), response)
         response.headers.add("Set-Cookie", self._pendings.forgotten)
         if known := self._attempts.known_cookie(visit, arrival.identity):
             response.headers.add("Set-Cookie", known)

@@ -18,12 +18,11 @@ from aiohttp import web
 
 from hubgate.core.oidc import safe_next
 from hubgate.core.session import Session
-from hubgate.core.site import OWN_PREFIX, Site
+from hubgate.core.site import Site
 from hubgate.errors import ClientFault
-from hubgate.web.render import Pages, login_url
+from hubgate.web.paths import RENEWED_PATH, login_url
+from hubgate.web.render import Pages
 from hubgate.web.visit import visit_of
-
-RENEWED_PATH = OWN_PREFIX + "renewed"
 
 # Below a pool's path. Whether `user/ada/gpu` is a server of that name or a place in ada's only one can't be seen: an
 # address that ends there means the server.

@@ -11,36 +11,41 @@ from hubgate.audit import Audit
 from hubgate.core.assertion import Signer
 from hubgate.core.balancer import Unavailable
 from hubgate.core.oidc import safe_next
-from hubgate.core.site import OWN_PREFIX, Site
+from hubgate.core.site import Site
 from hubgate.errors import ClientFault, UpstreamFault
 from hubgate.upstream.registry import Registry
 from hubgate.web.account import AccountPages
 from hubgate.web.affinity import Bindings
 from hubgate.web.backchannel import BackchannelLogout
-from hubgate.web.files import STATIC_PATH
 from hubgate.web.forms import own_form
-from hubgate.web.handover import HANDOVER_PATH, HandoverPages
+from hubgate.web.handover import HandoverPages
 from hubgate.web.login import LoginPages
-from hubgate.web.logout import FAREWELL_PATH, RECEIPT_PATH, LogoutPages, left_behind
-from hubgate.web.popup import RENEWED_PATH, PopupPages
-from hubgate.web.presence import SessionPage
-from hubgate.web.render import (
+from hubgate.web.logout import LogoutPages, left_behind
+from hubgate.web.paths import (
     ACCOUNT_PATH,
+    BACKCHANNEL_PATH,
+    CALLBACK_PATH,
+    FAREWELL_PATH,
+    HANDOVER_PATH,
+    JWKS_PATH,
     LOGIN_PATH,
     LOGOUT_PATH,
     MFA_PATH,
     MOVE_PATH,
+    RECEIPT_PATH,
+    RENEWED_PATH,
     SESSION_PATH,
-    Pages,
+    STATIC_PATH,
     login_url,
 )
-from hubgate.web.visit import CALLBACK_PATH, visit_of
+from hubgate.web.popup import PopupPages
+from hubgate.web.presence import SessionPage
+from hubgate.web.render import Pages
+from hubgate.web.visit import visit_of
 
 if TYPE_CHECKING:  # most sites leave the second factor to the provider
     from hubgate.web.mfa import MfaPages
 
-JWKS_PATH = OWN_PREFIX + "jwks.json"
-BACKCHANNEL_PATH = OWN_PREFIX + "backchannel-logout"
 
 SESSIONLESS = (STATIC_PATH, JWKS_PATH, "/favicon.ico", "/robots.txt")
 """Beginnings of paths that are for everybody, and answer while the store is away: its error page needs style."""

@@ -33,6 +33,7 @@ from hubgate.core.throttle import Rate, Throttle, source_key
 from hubgate.errors import ClientFault, HubgateFault, ProviderFault, StoreFault, UpstreamFault
 from hubgate.metrics import Metrics
 from hubgate.store.base import Message, Restored, Store
+from hubgate.tasks import Tasks
 from hubgate.upstream.whose import Owner
 from hubgate.web.live import LiveSession
 from hubgate.web.sessions import Found, user_key
@@ -125,7 +126,7 @@ class Programs:
         self._complaints = Throttle(_COMPLAINTS)
         self._turns = asyncio.Semaphore(_AT_ONCE)
         self._asked_about: dict[str, float] = {}
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._tasks = Tasks()
 
     def __repr__(self) -> str:
         return f"Programs({len(self._programs)} admitted)"
@@ -340,14 +341,12 @@ class Programs:
     @asynccontextmanager
     async def kept(self) -> AsyncIterator[None]:
         """While this is entered, what changes elsewhere is heard of, and what is open is looked after."""
-        tasks = [asyncio.create_task(self._listen(), name="programs: listen"), asyncio.create_task(self._upkeep())]
+        self._tasks.keep(self._listen, name="programs: listen")
+        self._tasks.keep(self._upkeep, name="programs: upkeep")
         try:
             yield
         finally:
-            tasks += self._tasks
-            for task in tasks:
-                task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
+            await self._tasks.end()
 
     async def _listen(self) -> None:
         async with self._store.subscribe(TOPIC) as events:
@@ -364,7 +363,7 @@ class Programs:
             if person is None or program.live.user_key == person:
                 program.believed_until = 0.0
                 if program.live.open:
-                    self._aside(self._look_again(program))
+                    self._tasks.begin(self._look_again(program), name="programs: look again")
 
     async def _look_again(self, program: Program) -> None:
         if not program.token:
@@ -381,7 +380,7 @@ class Programs:
             for key, program in tuple(self._programs.items()):
                 if program.live.open:
                     if now >= program.believed_until:
-                        self._aside(self._look_again(program))
+                        self._tasks.begin(self._look_again(program), name="programs: look again")
                     self._ask_about(program, now)
                 else:
                     program.token = ""
@@ -389,14 +388,6 @@ class Programs:
                         self._drop(key)
                     else:
                         self._ask_about(program, now)
-
-    def _aside(self, doing: Awaitable[None]) -> None:
-        async def done() -> None:
-            await doing
-
-        task = asyncio.create_task(done(), name="programs: beside")
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
 
     # -- the provider's word
 
@@ -407,7 +398,7 @@ class Programs:
             return
         self._asked_about = {who: at for who, at in self._asked_about.items() if now - at < _ASK_ABOUT_PERSON}
         self._asked_about[person] = now
-        self._aside(self._end_if_disabled(self._enabled, program))
+        self._tasks.begin(self._end_if_disabled(self._enabled, program), name="programs: is the owner enabled")
 
     async def _end_if_disabled(self, enabled: Callable[[str], Awaitable[bool]], program: Program) -> None:
         identity = program.live.session.identity

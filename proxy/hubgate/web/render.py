@@ -18,7 +18,6 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
-from urllib.parse import quote
 
 from aiohttp import web
 from markupsafe import Markup
@@ -28,10 +27,11 @@ from hubgate.core.announcement import Announcement
 from hubgate.core.identity import Identity, Proof
 from hubgate.core.language import in_language, preferred
 from hubgate.core.session import Session
-from hubgate.core.site import OWN_PREFIX, Pool, Site
+from hubgate.core.site import Pool, Site
 from hubgate.web.brand import brand_of
 from hubgate.web.files import StaticFiles
 from hubgate.web.notices import Notice, NoticeBoard, local
+from hubgate.web.paths import ACCOUNT_PATH, LOGIN_PATH, LOGOUT_PATH, MFA_PATH, MOVE_PATH, UNATTENDED, login_url
 from hubgate.web.problems import Offer, told_as
 from hubgate.web.templates import Templates, template_folders
 from hubgate.web.words import load_words
@@ -41,15 +41,6 @@ if TYPE_CHECKING:  # most sites leave the second factor to the provider
     from hubgate.web.mfa_views import FactorState, View
     from hubgate.web.presence import Remaining
 
-LOGIN_PATH = OWN_PREFIX + "login"
-LOGOUT_PATH = OWN_PREFIX + "logout"
-MOVE_PATH = OWN_PREFIX + "move"
-MFA_PATH = OWN_PREFIX + "mfa"
-ACCOUNT_PATH = OWN_PREFIX + "account"
-SESSION_PATH = OWN_PREFIX + "session"
-
-UNATTENDED = "?unattended"
-"""How the address ends of a page of ours that loads itself anew: nobody has to be there for that."""
 
 _PATHS = {"login": LOGIN_PATH, "logout": LOGOUT_PATH, "move": MOVE_PATH, "mfa": MFA_PATH, "account": ACCOUNT_PATH}
 
@@ -57,15 +48,6 @@ CSRF_FIELD = "csrf"
 """The hidden form field with `Session.csrf`. A form to `MOVE_PATH` has two more: `pool` (its name) and `next`."""
 
 PoolState = Literal["up", "degraded", "down"]
-
-
-def login_url(after: str, *, max_age: str = "") -> str:
-    """Where somebody logs in, to be sent to `after` (path, query, fragment) then.
-
-    `max_age`: seconds that their proof may be old, in digits; "": a session is enough.
-    """
-    wish = f"&max_age={quote(max_age, safe='')}" if max_age else ""
-    return f"{LOGIN_PATH}?next={quote(after, safe='')}{wish}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -502,7 +484,7 @@ class Pages:
 
     @property
     def _login_url(self) -> str:
-        return f"{self._site.public_url}{LOGIN_PATH}?next={quote('/', safe='')}"
+        return f"{self._site.public_url}{login_url('/')}"
 
     def _time(self, moment: float) -> Markup:
         """A time of day in the server's zone, with the date if it isn't today's."""

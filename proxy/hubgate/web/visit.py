@@ -19,8 +19,7 @@ from hubgate.core.session import Session
 from hubgate.core.site import OWN_PREFIX
 from hubgate.web.clearance import Caller
 from hubgate.web.live import LiveSession
-
-CALLBACK_PATH = OWN_PREFIX + "callback"
+from hubgate.web.paths import CALLBACK_PATH
 
 _PREFIX = secrets.token_hex(4)
 _NUMBERS = itertools.count(1)
