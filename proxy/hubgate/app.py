@@ -196,7 +196,7 @@ async def gateway(
                 audit=audit,
                 metrics=metrics,
                 grace=config.store.outage_grace,
-                enabled=admin.is_enabled if admin else None,
+                lets_in=admin.lets_in if admin else None,
                 clock=clock,
             )
             await stack.enter_async_context(programs.kept())
@@ -213,13 +213,14 @@ async def gateway(
             site_in=config.site,
             clock=clock,
         )
+        hubs = await stack.enter_async_context(hub_apis(config))
         endings = await stack.enter_async_context(
             Endings(
                 sessions,
                 live=live,
                 bindings=bindings,
                 provider=provider,
-                hubs=await stack.enter_async_context(hub_apis(config)),
+                hubs=hubs,
                 stop_servers=config.session.stop_servers,
             )
         )
@@ -309,6 +310,7 @@ async def gateway(
                 endings=endings,
                 factor=mfa.state if mfa else None,
                 standings=standings,
+                hubs=hubs,
                 pages=pages,
                 audit=audit,
                 limits=limits,

@@ -103,7 +103,8 @@ class Renewals:
 
     def doubt(self, user: str) -> None:
         """The provider has ended one of somebody's sessions, and perhaps all: Keycloak tells of one of them when its
-        administrator ends them all (keycloak#22914). Whether the others can be renewed tells, when it has had time."""
+        administrator ends them all (keycloak#22914). Whether the others can be renewed tells, when it has had time; and
+        what it keeps of them, if programs of theirs are at work."""
 
         async def looked() -> None:
             for pause in _IN_DOUBT:
@@ -111,6 +112,8 @@ class Renewals:
                 try:
                     for found in await self._sessions.of(user):
                         self.begin(found, due=False)
+                    if self._standings is not None:
+                        await self._standings.doubt(user)
                 except StoreFault as fault:
                     log.warning("tokens_not_renewed", extra={"fault": fault.code})
 
