@@ -325,11 +325,15 @@ def samples(public_url: str = "https://jupyter.example.org", language: str = "en
             seats[:1],
             helpers=Helpers(
                 (
-                    Helper(HTC, "htc02", "a17", NOW - 9 * 86400, NOW - 40, f"{PROVIDER}/htc/hub/token"),
-                    Helper(HPC, "hpc01", "", NOW - 86400, NOW - 7200, f"{PROVIDER}/hpc/hub/token"),
+                    Helper("t-1", HTC, "htc02", "a17", NOW - 9 * 86400, NOW - 40, f"{PROVIDER}/htc/hub/token"),
+                    Helper("t-2", HPC, "hpc01", "", NOW - 86400, NOW - 7200, f"{PROVIDER}/hpc/hub/token", ended=True),
                 ),
                 NOW + 100_000,
             ),
+            told=Told(program="refused_here"),
+        ),
+        "account-program-ended": account(
+            usual, seats[:1], helpers=Helpers((), NOW + 100_000), told=Told(program="revoked")
         ),
         "account-programs-waiting": account(usual, seats[:1], helpers=Helpers((), 0.0)),
         "receipt-stopped": lambda: site(HTC, stop_servers=True).receipt(request_id=REQUEST, pools=[HTC]),

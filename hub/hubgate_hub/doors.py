@@ -162,7 +162,18 @@ class LoginHandler(BaseHandler):  # type: ignore[misc] # JupyterHub has no types
 
 
 class LogoutHandler(StockLogoutHandler):  # type: ignore[misc] # JupyterHub has no types
-    """`/hub/logout`: out of the hub, and on to the gateway. Staying here, the next click would log in again."""
+    """`/hub/logout`: out of the hub, and on to the gateway. Staying here, the next click would log in again.
+
+    Whom a page of another site has sent here loses nothing: the gateway asks them whether they want to log out.
+    """
+
+    async def get(self) -> None:
+        """Log out, unless somebody else wants it (Fetch Metadata; without it, as JupyterHub does)."""
+        foreign = self.request.headers.get("Sec-Fetch-Site", "none") not in {"same-origin", "none"}
+        if foreign and self.authenticator.issuer:
+            await self.render_logout_page()
+        else:
+            await super().get()
 
     async def handle_logout(self) -> None:
         end_hub_session(self)

@@ -464,6 +464,30 @@ async def test_groups_that_change_at_the_provider(site: Stand) -> None:
         await program.refused("group_missing", API.replace("htc", "hpc"))
 
 
+async def test_a_pool_that_is_somebodys_no_longer_after_a_reload(site: Stand) -> None:
+    """Of the process that is left, too, what is open is closed; what is open in other pools is not."""
+    keys = {pool: site.hubs[f"{pool}01"].gives(token(), "alice") for pool in ("htc", "hpc")}
+    async with contextlib.AsyncExitStack() as stack:
+        await stack.enter_async_context(logged_in(site))
+        wires = {}
+        for pool, key in keys.items():
+            program = await stack.enter_async_context(Program(site, key))
+            path = SOCKET.replace("htc", pool)
+            wires[pool] = await stack.enter_async_context(
+                program.session.ws_connect(site.url + path, headers=program.headers)
+            )
+        assert site.served.obey({"hpc": ("staff",)}) == 1
+        assert (await wires["hpc"].receive(timeout=20)).type is not aiohttp.WSMsgType.TEXT
+        await wires["htc"].send_str("hello")
+        assert (await wires["htc"].receive(timeout=20)).data == "hello"
+        # And nothing that was about to be opened is.
+        async with Program(site, keys["hpc"]) as program:
+            with contextlib.suppress(aiohttp.ClientError):
+                async with program.session.ws_connect(site.url + path, headers=program.headers) as late:
+                    assert (await late.receive(timeout=20)).type is not aiohttp.WSMsgType.TEXT
+        assert site.served.count_tunnels() == 1
+
+
 async def test_somebody_who_was_disabled_while_nobody_was_logged_in(site: Stand) -> None:
     """No session whose tokens could be refused: so the provider is asked about whose programs are at work."""
     handled = site.served.front.programs
@@ -471,11 +495,11 @@ async def test_somebody_who_was_disabled_while_nobody_was_logged_in(site: Stand)
     disabled: set[str] = set()
     asked: list[str] = []
 
-    async def enabled(subject: str) -> bool:
+    async def lets_in(subject: str, *, since: int = 0) -> bool:
         asked.append(subject)
         return subject not in disabled
 
-    handled._enabled = enabled
+    handled._lets_in = lets_in
     key = site.hubs["htc01"].gives(token(), "alice")
     async with (
         logged_in(site),
@@ -508,3 +532,133 @@ async def test_the_provider_says_that_a_person_is_out(site: Stand) -> None:
             return (await program.ask())[1].get("code") == "token_owner_away"
 
         await eventually(is_out, within=20)
+
+
+async def test_alices_token_at_bobs_path_is_alices(site: Stand) -> None:
+    """Whether she may is the hub's to say; what goes there says nothing of bob, who is logged in as well."""
+    key = site.hubs["htc01"].gives(token(), "alice")
+    async with logged_in(site), logged_in(site, "bob"), Program(site, key) as program:
+        for path in ("/htc/user/bob/api/contents/secret", "/htc/hub/api/users/bob/tokens"):
+            assert (await program.ask(path))[0] == 200
+            received = got(site)
+            assert received.values("Authorization") == [f"token {key}"]
+            assert received.values("Cookie") == []
+            assert received.lookalikes("REMOTE_USER") == []
+            assert (site.access[-1][0].user, site.access[-1][0].auth) == ("alice", "token")
+
+
+async def test_a_token_that_one_pool_knows_is_nobodys_in_another(site: Stand) -> None:
+    """What is remembered of one hub or pool is never believed of another."""
+    key = site.hubs["htc01"].gives(token(), "alice")
+    async with logged_in(site), logged_in(site, "bob"), Program(site, key) as program:
+        assert (await program.ask())[0] == 200
+        await program.refused("token_unknown", API.replace("htc", "hpc"))
+        assert (await program.ask())[0] == 200
+        # Two hubs gave out the same one, to different people: each is right about itself.
+        both = site.hubs["htc02"].gives(token(), "alice")
+        site.hubs["hpc01"].gives(both, "bob")
+        async with Program(site, both) as other:
+            assert (await other.ask())[0] == 200
+            await other.refused("group_missing", API.replace("htc", "hpc"))  # bob's, who has no such group
+            assert (await other.ask())[0] == 200
+            assert (site.access[-1][0].user, site.access[-1][0].upstream) == ("alice", "htc02")
+
+
+@pytest.mark.parametrize(
+    "says",
+    [
+        (200, b"welcome"),
+        (200, b"[]"),
+        (200, b'"alice"'),
+        (200, b'{"kind": "user"}'),
+        (200, b'{"kind": "user", "name": ["alice"]}'),
+        (200, b'{"kind": "user", "name": "alice", "groups": ["' + b"x" * 1024 * 1024 + b'"]}'),
+        (204, b""),
+        (302, b""),
+        (503, b'{"kind": "user", "name": "alice"}'),
+    ],
+    ids=lambda says: f"{says[0]} {says[1][:30].decode()}",
+)
+async def test_a_hub_that_answers_nonsense_lets_nobody_in(site: Stand, says: tuple[int, bytes]) -> None:
+    for hub in site.hubs.values():
+        hub.says = says
+    async with logged_in(site), Program(site, token()) as program:
+        assert (await program.refused("hub_down")).status == 503
+
+
+async def test_a_hub_that_lies_takes_no_token_away_from_another(site: Stand) -> None:
+    """One that calls every token alice's gets those that nobody else knew, and no more of alice than they had."""
+    known = site.hubs["htc02"].gives(token(), "alice")
+    async with logged_in(site), Program(site, known) as program, Program(site, token()) as stranger:
+        assert (await program.ask())[1]["upstream"] == "htc02"
+        site.hubs["htc01"].says = (200, b'{"kind": "user", "name": "alice", "token_id": "a1"}')
+        handled = site.served.front.programs
+        assert handled is not None
+        now = handled._clock() + programs.BELIEVED
+        handled._clock = lambda: now
+        assert (await program.ask())[1]["upstream"] == "htc02"
+        assert (await stranger.ask())[1]["upstream"] == "htc01"
+        await stranger.refused("token_unknown", API.replace("htc", "hpc"))
+        # Somebody who isn't there can't be made up.
+        site.hubs["htc01"].says = (200, b'{"kind": "user", "name": "root"}')
+        async with Program(site, token()) as other:
+            await other.refused("token_owner_away")
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        b"x" * 7,
+        b"x" * 513,
+        b"x" * 7000,
+        b"\xff\xfe" * 16,
+        "töken-töken".encode(),
+        b"abcdefgh ijklmnop",
+        b"abcdefgh\tijklmnop",
+        b"abcdefgh\xa0ijklmnop",
+        b"token abcdefghijklmnop",
+        b"../../users/alice\x7f",
+    ],
+    ids=lambda value: f"{len(value)} {value[:12]!r}",
+)
+@pytest.mark.parametrize("scheme", [b"token", b"Bearer"])
+async def test_a_token_with_odd_bytes_is_shown_to_no_hub(site: Stand, scheme: bytes, value: bytes) -> None:
+    async with logged_in(site):
+        reader, writer = await asyncio.open_connection("127.0.0.1", int(site.url.rpartition(":")[2]))
+        host = site.url.partition("://")[2].encode()
+        writer.write(
+            b"GET %s HTTP/1.1\r\nHost: %s\r\nAuthorization: %s %s\r\nConnection: close\r\n\r\n"
+            % (API.encode(), host, scheme, value)
+        )
+        answer = await reader.read()
+        writer.close()
+        assert int(answer.split()[1]) in {400, 401, 431}
+        assert value not in answer
+    assert not site.received()
+    assert not any(hub.asked for hub in site.hubs.values())
+
+
+async def test_a_guesser_slows_down_nobody_elsewhere() -> None:
+    def behind_a_proxy(document: dict[str, Any]) -> None:
+        takes_tokens(document)
+        document["gateway"]["trusted_proxies"] = ["127.0.0.1"]
+
+    async with stand(behind_a_proxy) as site, logged_in(site):
+        handled = site.served.front.programs
+        assert handled is not None
+        now = time.time()
+        handled._clock = lambda: now
+        there, elsewhere = {"X-Forwarded-For": "192.0.2.66"}, {"X-Forwarded-For": "198.51.100.7"}
+        while (await ask_once(site, token(), there))[0] != 429:
+            continue
+        new = site.hubs["htc01"].gives(token(), "alice")
+        assert (await ask_once(site, new, there))[0] == 429, "which it is nobody can know"
+        assert (await ask_once(site, new, elsewhere))[0] == 200
+        assert (await ask_once(site, new, there))[0] == 200, "known by now"
+        assert (await ask_once(site, token(), elsewhere))[0] == 401
+
+
+async def ask_once(site: Stand, key: str, headers: dict[str, str]) -> tuple[int, dict[str, Any]]:
+    async with Program(site, key, **headers) as program:
+        status, told, _ = await program.ask()
+        return status, told

@@ -11,7 +11,9 @@ from typing import Any
 import pytest
 
 from tests.attacks.door import HANDSHAKE, Door, door
+from tests.kit.phone import enrolled, step_form
 from tests.kit.raw import Reply
+from tests.kit.stand import stand
 
 URLENCODED = b"Content-Type: application/x-www-form-urlencoded"
 FETCHES = (b"cors", b"no-cors", b"same-origin", b"websocket", b"nested-navigate", b"x")
@@ -100,8 +102,32 @@ async def test_nobody_is_logged_out_by_a_form_that_is_not_ours(at) -> None:
         assert await still_there(at, "alice"), name
 
 
+SAME_ORIGIN = (b"Sec-Fetch-Mode: navigate", b"Sec-Fetch-Site: same-origin")
+
+
+def led_by(own: bytes) -> list[bytes]:
+    """Pages that are no hub's, or none of this host's."""
+    return [
+        *(own, own + b"/", own + b"/_hubgate/mfa?next=%2Fhtc%2F", own + b"/htc", own.replace(b"http:", b"https:")),
+        *(b"", b"/htc/hub/home", b"https://evil.example/htc/hub/home", b"https://evil.example/?" + own + b"/htc/"),
+    ]
+
+
+async def test_a_link_to_the_login_logs_nobody_out() -> None:
+    """Our own page leads on to whatever a link names as `next`: a form that was sent there is of this very origin."""
+    async with stand(own_factor=True) as site, site.person() as alice:
+        phone, _, _ = await enrolled(alice, site.url + "/", site.users["alice"])
+        lure = site.url + "/_hubgate/login?max_age=0&next=/_hubgate/logout"
+        page = await alice.get(lure)
+        page = await alice.submit(page, step_form(page, "again"), code=await phone.code())
+        assert page.url == site.url + "/_hubgate/logout"
+        assert page.form_with("csrf") is not None, "asked"
+        assert (await alice.fetch(site.url + "/htc/hub/home")).status == 200
+
+
 async def test_nobody_is_logged_out_without_a_form(at) -> None:
     token = await token_of(at, "alice")
+    hub_page = at.site.url.encode() + b"/htc/hub/home"
     for target in (b"/_hubgate/logout", b"/_hubgate/logout?csrf=" + token, b"/_hubgate/logout?next=/&_method=POST"):
         for method in (b"GET", b"HEAD"):
             for fields in (
@@ -111,6 +137,9 @@ async def test_nobody_is_logged_out_without_a_form(at) -> None:
                 (b"Sec-Fetch-Mode: navigate", b"Sec-Fetch-Site: none"),
                 (b"Sec-Fetch-Mode: no-cors", b"Sec-Fetch-Site: same-origin", b"Sec-Fetch-Dest: image"),
                 (b"Sec-Fetch-Mode: cors", b"Sec-Fetch-Site: same-origin"),
+                *((*SAME_ORIGIN, b"Referer: " + referer) for referer in led_by(at.site.url.encode())),
+                SAME_ORIGIN,
+                (b"Sec-Fetch-Mode: navigate", b"Sec-Fetch-Site: cross-site", b"Referer: " + hub_page),
                 (b"Accept: text/html", b"Referer: " + at.site.url.encode() + b"/htc/hub/home"),
                 (b"X-HTTP-Method-Override: POST", b"X-CSRF-Token: " + token),
                 (URLENCODED, b"Content-Length: 48\r\n\r\ncsrf=" + token + b"\r\n\r\n")[:1],

@@ -251,7 +251,7 @@ class TestOnce:
         monkeypatch.setattr(app, "open_store", lambda *_, **__: Hesitant())
         async with stand(own_factor=True) as site, site.person() as alice:
             phone, _, _ = await enrolled(alice, site.url + "/", site.users["alice"])
-            await alice.get(site.url + "/_hubgate/logout")
+            await alice.log_out(site.url)
             page = await with_password(alice, site.url + "/", site.users["alice"])
             codes = [await phone.code(), await phone.code()]
             before = len(site.lines)
@@ -334,7 +334,7 @@ class TestAThiefOfThePassword:
         """A browser that was let in before is in a lane of its own, also after Log Out."""
         async with site.person() as alice, site.person() as thief:
             phone, _, _ = await enrolled(alice, site.url + "/", site.users["alice"])
-            await alice.get(site.url + "/_hubgate/logout")
+            await alice.log_out(site.url)
             wrong = await wrong_codes(phone)
             page = await with_password(thief, site.url + "/", site.users["alice"])
             for code in wrong[:20]:
@@ -374,7 +374,7 @@ class TestAThiefOfThePassword:
     async def test_with_many_addresses_is_bounded_all_the_same(self):
         async with stand(behind_a_proxy, own_factor=True) as site, site.person() as alice, site.person() as thief:
             phone, _, _ = await enrolled(alice, site.url + "/", site.users["alice"])
-            await alice.get(site.url + "/_hubgate/logout")
+            await alice.log_out(site.url)
             wrong = await wrong_codes(phone)
             page = await with_password(thief, site.url + "/", site.users["alice"])
             statuses = [(await guess(thief, page, wrong[n], f"203.0.{n}.1")).status for n in range(120)]

@@ -170,3 +170,16 @@ async def test_after_log_out_the_back_button_shows_nothing(pair: Pair, window: W
     for _ in range(3):
         await page.go_back()
         await expect(page.locator("body")).not_to_contain_text(pair.eve.username)
+
+
+async def test_log_out_of_hub_and_jupyterlab_is_asked_for_once(pair: Pair, window: Window) -> None:
+    """What the gateway goes by, to tell it from a link somewhere else, is what browsers really say."""
+    page = await window.tab()
+    await window.log_in(page, pair.ada, "/htc/hub/home")
+    await page.locator("#logout").click()
+    await page.wait_for_url(re.compile(r"/_hubgate/logged-out"))
+    await window.log_in(page, pair.ada)
+    await window.to_the_lab(page, pair.ada)
+    await page.get_by_role("menuitem", name="File", exact=True).click()
+    await page.get_by_role("menuitem", name="Log Out", exact=True).click()
+    await page.wait_for_url(re.compile(r"/_hubgate/logged-out"))

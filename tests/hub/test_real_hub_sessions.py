@@ -87,6 +87,22 @@ def test_log_out_leads_through_the_gateway(browser, gateway):
     assert answer.location.startswith(LOGIN)
 
 
+@pytest.mark.parametrize("site", ["cross-site", "same-site"])
+def test_another_site_ends_no_hub_session(browser, gateway, site):
+    """A link, or an image's redirect, to the hub's Log Out: the gateway asks, and until then nothing has happened."""
+    alice = browser("alice")
+    alice.visit(HOME)
+    answer = alice.get("/htc/hub/logout", [("Sec-Fetch-Site", site)])
+    assert (answer.status, answer.location) == (302, f"{gateway.issuer}/_hubgate/logout")
+    assert alice.cookie(HUB_COOKIE) is not None
+    assert whose(alice.get(HOME)) == "alice"
+    for own in ("same-origin", "none"):
+        answer = alice.get("/htc/hub/logout", [("Sec-Fetch-Site", own)])
+        assert answer.location == f"{gateway.issuer}/_hubgate/logout"
+        assert alice.cookie(HUB_COOKIE) is None
+        alice.visit(HOME)
+
+
 def test_log_out_without_a_session_leads_there_too(browser, gateway):
     assert browser("alice").get("/htc/hub/logout").location == f"{gateway.issuer}/_hubgate/logout"
 

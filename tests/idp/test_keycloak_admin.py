@@ -177,14 +177,16 @@ async def test_refusals_are_told_by_their_status(
     [
         ((200, '{"id": "u", "enabled": true}'), True),
         ((200, '{"id": "u", "enabled": false}'), False),
+        ((200, '{"id": "u", "enabled": true, "notBefore": 1000}'), True),
+        ((200, '{"id": "u", "enabled": true, "notBefore": 1001}'), False),
         ((404, '{"error": "User not found"}'), False),
     ],
 )
-async def test_somebody_disabled_or_gone_is_told_from_no_answer(
+async def test_somebody_disabled_signed_out_or_gone_is_told_from_no_answer(
     administration: Administration, answer: tuple[int, str], enabled: bool
 ) -> None:
     administration.answer = answer
-    assert await KeycloakAdmin(oidc(administration.issuer), ACCOUNT).is_enabled("u") is enabled
+    assert await KeycloakAdmin(oidc(administration.issuer), ACCOUNT).lets_in("u", since=1000) is enabled
 
 
 @pytest.mark.parametrize("answer", [(403, "{}"), (500, ""), (200, '"text"'), (200, "[]")])
@@ -193,7 +195,7 @@ async def test_an_administration_that_does_not_say_disables_nobody(
 ) -> None:
     administration.answer = answer
     with pytest.raises(ProviderFault):
-        await KeycloakAdmin(oidc(administration.issuer), ACCOUNT).is_enabled("u")
+        await KeycloakAdmin(oidc(administration.issuer), ACCOUNT).lets_in("u")
 
 
 async def test_a_subject_stays_one_segment_of_the_path(administration: Administration) -> None:

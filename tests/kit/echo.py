@@ -1,7 +1,7 @@
 """A server in place of a hub, which keeps exactly what it received and tells it.
 
 It answers everything below any path: JSON with what it got, `hub/health` with 200, a WebSocket handshake with an echo,
-and the gateway's question whose a token is.
+and what the gateway itself asks about tokens.
 """
 
 from __future__ import annotations
@@ -34,7 +34,8 @@ class Echo:
     """An upstream. `received` holds everything but the gateway's own questions, oldest first.
 
     `tokens`: whose they are, by token, with what differs from a person's own (as `GET hub/api/user` tells it); `asked`:
-    the tokens that the gateway asked about. `silent`: it doesn't tell.
+    the tokens that the gateway asked about. `silent`: it doesn't tell, or `says` this instead of the truth. `revokes`:
+    the status with which it answers who would have a token revoked.
     """
 
     def __init__(self, name: str = "echo") -> None:
@@ -45,6 +46,8 @@ class Echo:
         self.tokens: dict[str, dict[str, object]] = {}
         self.asked: list[str] = []
         self.silent = False
+        self.says: tuple[int, bytes] | None = None
+        self.revokes = 204
 
     def gives(self, token: str, name: str, **more: object) -> str:
         """Let somebody have this token."""
@@ -66,6 +69,8 @@ class Echo:
             return web.Response(status=200 if self.healthy else 503)
         if request.path.endswith("/hub/api/user") and request.headers.get("User-Agent") == "hubgate":
             return self._whose(request.headers["Authorization"].removeprefix("token "))
+        if request.method == "DELETE" and request.headers.get("User-Agent") == "hubgate":
+            return self._revoked(request.path)
         headers = tuple((name.decode("latin-1"), value.decode("latin-1")) for name, value in request.raw_headers)
         if request.headers.get("Upgrade", "").lower() == "websocket":
             self.received.append(Received(request.method, request.raw_path, headers, b""))
@@ -86,8 +91,18 @@ class Echo:
         self.asked.append(token)
         if self.silent:
             return web.Response(status=500)
+        if self.says is not None:
+            return web.Response(status=self.says[0], body=self.says[1])
         model = self.tokens.get(token)
         return web.json_response(model or {"status": 403, "message": "Forbidden"}, status=200 if model else 403)
+
+    def _revoked(self, path: str) -> web.Response:
+        of, _, name = path.partition("/hub/api/users/")[2].partition("/tokens/")
+        found = [token for token, model in self.tokens.items() if (model["name"], model["token_id"]) == (of, name)]
+        if self.revokes == 204:
+            for token in found:
+                del self.tokens[token]
+        return web.Response(status=self.revokes if found else 404)
 
     async def _echo_messages(self, request: web.Request) -> web.WebSocketResponse:
         socket = web.WebSocketResponse()

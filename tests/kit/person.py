@@ -206,6 +206,10 @@ class Person:
     async def get(self, url: str, **options: Any) -> Page:
         return await self.request("GET", url, **options)
 
+    async def log_out(self, origin: str) -> Page:
+        """What follows on JupyterHub's own Log Out, in a pool at `/htc/`."""
+        return await self.get(f"{origin}/_hubgate/logout", headers={"Referer": f"{origin}/htc/hub/home"})
+
     async def fetch(self, url: str, method: str = "GET", **options: Any) -> Page:
         """As a page's script would ask, redirects not followed."""
         return await self.request(method, url, navigate=False, follow=False, **options)

@@ -144,19 +144,37 @@ def test_without_the_store_nothing_is_said_to_have_ended(
 )
 def test_somebodys_programs_end_with_what_an_administrator_ends(path: Path, command: tuple[str, ...]) -> None:
     """Also when they are logged in nowhere: programs run while nobody is."""
-    (found, bobs) = begun(path, "ada", "bob")
+    found, bobs = begun(path, "ada", "bob")
+    assert has_standing(path, found, logs_out=True)
+    assert main([*command, "-c", str(path)]) == Exit.OK
+    assert not has_standing(path, found)
+    assert has_standing(path, bobs)
+
+
+def test_everybodys_programs_end_although_nobody_is_logged_in(path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path.write_text(path.read_text().replace('path = "/htc/"', 'path = "/htc/"\napi_tokens = true'))
+    for _ in range(2):  # the second time, there is an end before
+        everybody = begun(path, "ada", "bob")
+        assert all(has_standing(path, each, logs_out=True) for each in everybody)
+        assert main(["sessions", "end", "--all", "-c", str(path)]) == Exit.OK
+        assert "Ended: all programs, until their owners log in again." in capsys.readouterr().out
+        assert not any(has_standing(path, each) for each in everybody)
+    lines = [json.loads(line) for line in (path.parent / "audit.log").read_text().splitlines()]
+    assert [(line["event"], line["outcome"], bool(line["by"])) for line in lines] == [
+        ("api_token", "all_ended", True)
+    ] * 2
+
+
+def has_standing(path: Path, found: Found, *, logs_out: bool = False) -> bool:
+    """Whether somebody's programs may come in."""
     config = load(path)
 
-    async def standing(owner: str, *, ended: str = "") -> bool:
+    async def asked() -> bool:
         store = open_store(config.store.url.reveal())
-        if ended:
-            await store.delete(f"session:{ended}")
-        known = await Standings(store, Keyring(config.keys), age=3600.0).of(owner)
+        if logs_out:
+            await store.delete(f"session:{found.key}")
+        known = await Standings(store, Keyring(config.keys), age=3600.0).of(user_key(found.session.identity))
         await store.close()
         return known is not None
 
-    adas, other = user_key(found.session.identity), user_key(bobs.session.identity)
-    assert asyncio.run(standing(adas, ended=found.key))
-    assert main([*command, "-c", str(path)]) == Exit.OK
-    assert not asyncio.run(standing(adas))
-    assert asyncio.run(standing(other))
+    return asyncio.run(asked())

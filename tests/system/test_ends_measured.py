@@ -100,7 +100,8 @@ async def log_out(_: Pair, here: Seat, __: Seat) -> Sequence[Seat]:
 
 
 async def the_hubs_own_log_out(_: Pair, here: Seat, __: Seat) -> Sequence[Seat]:
-    page = await here.visitor.browser.get(here.visitor.at("/htc/hub/logout"))
+    home = {"Referer": here.visitor.at("/htc/hub/home")}
+    page = await here.visitor.browser.get(here.visitor.at("/htc/hub/logout"), headers=home)
     assert "You are logged out" in page.text, page
     return [here]
 

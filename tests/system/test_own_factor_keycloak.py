@@ -32,7 +32,7 @@ async def test_keycloak_asks_for_the_password_and_hubgate_for_the_code(
     assert (one["factor"], two["factor"]) == ("pwd otp", "pwd otp")
 
     # Log Out ends Keycloak's session as well: the next login begins with the password.
-    await second.get(at.url + "/_hubgate/logout")
+    await second.log_out(at.url)
     await keycloak.forgotten(user.username, left=1)
     assert (await second.get(at.url + "/")).form_with("password") is not None
     page = await with_password(second, at.url + "/", user)

@@ -26,7 +26,7 @@ SERVICE = "a-service-token-for-the-tests-alone"
 SETTINGS = f"""
 c.Spawner.http_timeout = 120
 c.JupyterHub.services = [{{"name": "tester", "api_token": {SERVICE!r}}}]
-c.JupyterHub.load_roles = [{{"name": "tester", "services": ["tester"], "scopes": ["tokens", "read:users"]}}]
+c.JupyterHub.load_roles = [{{"name": "tester", "services": ["tester"], "scopes": ["tokens", "admin:users"]}}]
 """
 
 
@@ -69,7 +69,7 @@ async def test_a_night_of_a_program(
     tmp_path: Path,
 ) -> None:
     hub = hubs.Hub(hub_environment(hubs.NEWEST), tmp_path / "hub", name="htc01", path="/htc/", gateway_url="")
-    entry = {"name": "htc01", "url": hub.url}
+    entry = {"name": "htc01", "url": hub.url, "api_token": SERVICE}
     htc = {"name": "htc", "title": "Pool", "path": "/htc/", "hubs": [entry], "api_tokens": True}
     relay, gateways = scene.balanced(2, htc, store_url=fresh_redis.url)
     hub.gateway_url, hub.extra = gateways[0].url, SETTINGS
@@ -141,6 +141,20 @@ async def test_a_night_of_a_program(
         assert (await at(second, other).ask("hub/api/user"))[0] == 200
         page = await alice.browser.get(alice.at("/_hubgate/account"))
         assert f"<bdi>{given[1]['id']}</bdi>" in page.text
+
+        # What is somebody else's is not theirs: that is the hub's to say, and it hears in whose name they come.
+        service(hub, "POST", "users/somebody")
+        assert (await at(second, other).ask("hub/api/users/somebody"))[0] in {403, 404}
+
+        # They end it themselves: here, and at the hub that gave it out.
+        form = next(form for form in page.forms if form.fields.get("end_token"))  # the one that was used last
+        page = await alice.browser.submit(page, form)
+        assert "its API token was revoked at the hub" in page.text
+        for gateway in gateways:
+            status, said = await at(gateway, other).ask("hub/api/user")
+            assert (status, said["code"]) in {(401, "token_ended"), (401, "token_unknown")}
+        kept = {token["id"] for token in service(hub, "GET", f"users/{name}/tokens")["api_tokens"]}
+        assert not kept & {given[0]["id"], given[1]["id"]}
 
         told = [line for gateway in gateways for line in gateway.lines() if line.get("log") == "access"]
         assert {(line["user"], line["upstream"]) for line in told if line.get("auth") == "token"} >= {(name, "htc01")}

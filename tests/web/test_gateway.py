@@ -128,7 +128,7 @@ async def test_another_site_cant_log_anybody_out(site):
 
 async def test_jupyterhubs_own_log_out_leads_through_the_gateway(site):
     async with await site.logged_in() as alice:
-        page = await alice.get(site.url + "/_hubgate/logout", headers={"Sec-Fetch-Site": "same-origin"})
+        page = await alice.log_out(site.url)
         assert page.url.startswith(site.url + "/_hubgate/logged-out")
         assert (await alice.get(site.url + "/")).form_with("password")
 

@@ -78,8 +78,8 @@ async def test_fifty_requests_at_once_read_the_store_once(live, sessions, store)
 
 
 async def test_nobody_is_found_for_a_cookie_of_another_host(live, sessions):
-    cookie, found = await begin(sessions)
-    live.adopt(cookie, HOST, found)
+    cookie, _ = await begin(sessions)
+    assert await live.find(cookie, HOST) is not None
     assert live.cached(cookie, "htc.example.org", live._clock()) is None
     assert await live.find(cookie, "htc.example.org") is None
 

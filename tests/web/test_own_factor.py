@@ -149,7 +149,7 @@ class TestALaterLogin:
     async def test_in_another_tab_shows_where_we_are(self, site):
         async with site.person() as alice:
             phone, _, _ = await enrolled(alice, site.url + "/", site.users["alice"])
-            await alice.get(site.url + "/_hubgate/logout")
+            await alice.log_out(site.url)
             first = await with_password(alice, site.url + "/htc/", site.users["alice"])
             second = await alice.get(site.url + "/_hubgate/login?next=/hpc/")
             assert asks_for(second) == {"code", "recovery"}
@@ -348,7 +348,7 @@ async def test_logging_in_and_out_works_as_often_as_somebody_likes(site):
     async with site.person() as alice:
         phone, _, _ = await enrolled(alice, site.url + "/", site.users["alice"])
         for _ in range(2):
-            await alice.get(site.url + "/_hubgate/logout")
+            await alice.log_out(site.url)
             page = await logged_in(alice, site.url + "/", site.users["alice"], phone)
             assert page.url == site.url + "/"
 

@@ -22,6 +22,7 @@ from hubgate.web.affinity import Bindings
 from hubgate.web.endings import Endings
 from hubgate.web.renewals import Renewals
 from hubgate.web.sessions import Found, Sessions, user_key
+from tests.kit.background import eventually
 from tests.web.people import HOST, KEYRING, LIMITS, PROOF, Clock, person
 
 
@@ -72,16 +73,18 @@ class Site:
             raise ClientFault("login_not_allowed", status=403)
         return replace(person(), username="renamed", name="New Name", groups=tuple(groups))
 
-    async def begun(self) -> Found:
+    async def begun(
+        self, *, provider_sid: str = "", refresh_token: str = "first", renew_at: float | None = None
+    ) -> Found:
         _, found = await self.sessions.create(
             person(),
             PROOF,
-            provider_sid="",
+            provider_sid=provider_sid,
             id_token="",
-            refresh_token="first",
+            refresh_token=refresh_token,
             address="",
             user_agent="",
-            renew_at=self.clock() - 1,
+            renew_at=self.clock() - 1 if renew_at is None else renew_at,
         )
         return found
 
@@ -177,6 +180,31 @@ async def test_who_gets_the_lease_late_looks_again(site: Site) -> None:
     assert len(site.provider.asked) == 1
 
 
+async def test_a_lease_is_renewed_while_the_provider_thinks(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Or the next worker would show the same token while the first one's is still being looked at."""
+    monkeypatch.setattr(renewals, "_RENEW_LEASE", 0.01)
+    touched: list[str] = []
+    touch = site.store.touch
+
+    async def counted(key: str, *, ttl: float) -> bool:
+        touched.append(key)
+        return await touch(key, ttl=ttl)
+
+    monkeypatch.setattr(site.store, "touch", counted)
+    found = await site.begun()
+    site.provider.gate.clear()
+    site.workers[0].begin(found)
+    await eventually(lambda: _long_enough(touched), within=60, every=0.01, what="a lease that is held")
+    assert set(touched) == {f"renewing:{found.key}"}
+    site.provider.gate.set()
+    await site.all_notice(found)
+    assert site.provider.asked == ["first"]
+
+
+async def _long_enough(touched: list[str]) -> bool:
+    return len(touched) >= 3
+
+
 async def test_presence_that_was_noted_meanwhile_is_kept_and_the_name_as_well(site: Site) -> None:
     found = await site.begun()
     site.provider.gate.clear()
@@ -220,6 +248,8 @@ async def test_a_refused_renewal_ends_the_session(site: Site, refusal: str) -> N
     (line,) = site.lines
     assert b'"event": "session_end", "outcome": "tokens_refused", "user": "alice"' in line
     assert len(site.provider.asked) == 1
+    # Whoever may not be here any more is to be let in by no single sign-on either: with the token that is good now.
+    assert site.provider.ended == ([site.provider.good] if refusal == "not admitted" else [])
 
 
 async def test_a_refusal_of_a_token_that_is_nobodys_any_more_ends_nothing(site: Site) -> None:
@@ -249,6 +279,39 @@ async def test_a_session_that_ended_meanwhile_leaves_no_token_behind(site: Site)
     await site.all_notice(found)
     assert await site.sessions.get(found.key) is None
     assert site.provider.ended == [site.provider.good]
+
+
+async def test_a_second_factor_that_is_shown_anew_amid_a_renewal_logs_nobody_out(site: Site) -> None:
+    """The session goes on under another name, with the token that is just being used: the new one is its, and the
+    provider's session is not ended under it."""
+    found = await site.begun()
+    site.provider.gate.clear()
+    site.workers[0].begin(found)
+    await site.provider_is_asked()
+    heir = await site.begun(renew_at=0.0)
+    assert await site.sessions.take(found.key) is not None
+    await site.sessions.end([found.key])
+    site.provider.gate.set()
+    await site.all_notice(found)
+    renewed = await site.sessions.get(heir.key)
+    assert renewed is not None
+    assert renewed.session.refresh_token == site.provider.good
+    assert renewed.session.renew_at > site.clock()
+    assert site.provider.ended == []
+
+
+async def test_a_login_amid_a_renewal_keeps_its_session_at_the_provider(site: Site) -> None:
+    """The same when the provider was asked again, and gave tokens of their own: one session there, and one here."""
+    found = await site.begun(provider_sid="one")
+    site.provider.gate.clear()
+    site.workers[0].begin(found)
+    await site.provider_is_asked()
+    heir = await site.begun(provider_sid="one", refresh_token="another", renew_at=0.0)
+    await site.sessions.end([found.key])
+    site.provider.gate.set()
+    await site.all_notice(found)
+    assert await site.sessions.get(heir.key) == heir
+    assert site.provider.ended == []
 
 
 async def test_new_tokens_are_written_as_soon_as_the_store_takes_them(

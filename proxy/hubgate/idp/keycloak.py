@@ -74,14 +74,16 @@ class KeycloakAdmin:
             # This key alone: what is left out stays as it is.
             await admin.a_update_user(_segment(subject), {"requiredActions": actions})
 
-    async def is_enabled(self, subject: str) -> bool:
-        """Whether somebody may still log in: there, and not disabled."""
+    async def lets_in(self, subject: str, *, since: int = 0) -> bool:
+        """Whether somebody may go on who logged in at `since` (seconds since the epoch; 0: not known): there, not
+        disabled, and not signed out by an administrator afterwards, for which Keycloak keeps a time (`notBefore`).
+        """
         try:
             async with self._admin() as admin:
                 user = await admin.a_get_user(_segment(subject))
                 if not isinstance(user, dict) or not isinstance(user.get("enabled"), bool):
                     raise TypeError("that is no user")  # as `_admin` translates it
-                return bool(user["enabled"])
+                return bool(user["enabled"]) and not 0 < since < int(user.get("notBefore") or 0)
         except ProviderFault as fault:
             if fault.evidence.get("status") == "404":
                 return False

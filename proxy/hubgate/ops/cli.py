@@ -205,7 +205,7 @@ def _session_commands(parser: argparse.ArgumentParser) -> None:
         "--user", metavar="NAME", help="all of this user's and their programs, at Keycloak too where it is set"
     )
     chosen.add_argument("--id", metavar="ID", help="one, by its id in `sessions list` or the audit log")
-    chosen.add_argument("--all", action="store_true", help="everybody's")
+    chosen.add_argument("--all", action="store_true", help="everybody's, and all programs")
     for command in (listing, ending):
         command.add_argument("-c", "--config", metavar="FILE", required=True, help="the configuration, in TOML")
 
@@ -221,7 +221,8 @@ def _sessions(config: Config, arguments: argparse.Namespace) -> int:
     ended = asyncio.run(sessions.ended(config, sessions.Choice(user=arguments.user, id=arguments.id)))
     count, connections = ended.closed.sessions, ended.closed.connections
     if ended.programs:
-        print("Ended: their programs, until they log in again.")
+        everybodys = "all programs, until their owners log in again."
+        print("Ended:", everybodys if arguments.all else "their programs, until they log in again.")
     if not count:
         print("There is no such session" + ("." if ended.programs else "; nothing was changed."))
         return Exit.OK

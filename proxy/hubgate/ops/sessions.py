@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from hubgate.app import hub_apis
-from hubgate.audit import timestamp
+from hubgate.audit import Audit, timestamp
 from hubgate.config import Config
 from hubgate.core.keyring import Keyring
 from hubgate.errors import OperatorFault, ProviderFault
@@ -122,8 +122,8 @@ def table(rows: Sequence[Mapping[str, Any]]) -> Iterator[str]:
 
 
 async def ended(config: Config, choice: Choice) -> Ended:
-    """End sessions, with all that hangs on them; of a user, their programs, too, and at Keycloak also the sessions that
-    hubgate knows nothing of.
+    """End sessions, with all that hangs on them; of a user, or of all, programs too, whoever is logged in; of a user at
+    Keycloak also the sessions that hubgate knows nothing of.
 
     Raises StoreFault: nothing can be said about what goes on.
     """
@@ -131,10 +131,7 @@ async def ended(config: Config, choice: Choice) -> Ended:
         opened = await stack.enter_async_context(directory(config))
         audit = stack.enter_context(audit_log(config))
         found = await opened.chosen(choice)
-        owner = None if choice.user is None else await opened.usernames.owner(choice.user)
-        programs = owner is not None and await opened.standings.end(owner)
-        if programs:
-            audit.event("api_token", "owner_ended", user=choice.user, by=operator())
+        programs = await _programs_ended(opened, choice, audit)
         if not found:
             return Ended((), Closed(0), provider=True, programs=programs)
         provider = await stack.enter_async_context(OIDCClient(config.oidc, config.mfa))
@@ -157,6 +154,21 @@ async def ended(config: Config, choice: Choice) -> Ended:
             admin = KeycloakAdmin(config.oidc, config.keycloak, config.mfa)
             done = replace(done, provider=await _ended_at_keycloak(admin, found))
     return replace(done, programs=programs)
+
+
+async def _programs_ended(opened: Directory, choice: Choice, audit: Audit) -> bool:
+    """Whether there may have been any."""
+    if choice.user is not None:
+        owner = await opened.usernames.owner(choice.user)
+        found = owner is not None and await opened.standings.end(owner)
+        if found:
+            audit.event("api_token", "owner_ended", user=choice.user, by=operator())
+        return found
+    if choice.id is not None or not any(pool.api_tokens for pool in opened.config.site().pools):
+        return False
+    await opened.standings.end_all()
+    audit.event("api_token", "all_ended", by=operator())
+    return True
 
 
 async def _ended_at_keycloak(admin: KeycloakAdmin, found: Sequence[Found]) -> bool:

@@ -4,7 +4,7 @@ When a session of ours ends, what the hub has made of it should end as well: the
 notebook servers, which JupyterHub marks with the name of its own session, the hub's own login cookies, and, if the site
 wants that, the servers.
 Only hubs whose token was configured are asked, and never on the path of a request. What a person made by themselves
-(tokens for programs) is theirs and stays.
+(tokens for programs) is theirs and stays, until they say that it is to end.
 """
 
 from __future__ import annotations
@@ -71,6 +71,13 @@ class HubApis(HubClient):
             if token.get("session_id"):
                 await self._ask(hub, "DELETE", f"{user}/tokens/{quote(str(token['id']), safe='')}")
 
+    async def revoke_token(self, hub: str, username: str, token: str) -> bool:
+        """Revoke a token by the hub's name for it; whether the hub did. It may not know the token any more, or keep it
+        from us, as its roles have it.
+        """
+        place = f"users/{quote(username, safe='')}/tokens/{quote(token, safe='')}"
+        return await self._answered(hub, "DELETE", place) is not None
+
     async def runs_servers(self, hub: str, username: str) -> bool:
         """Whether a server of this user may run there, or be on its way up or down; False: the hub says that none is.
 
@@ -90,6 +97,14 @@ class HubApis(HubClient):
 
     async def _ask(self, hub: str, method: str, path: str) -> Any:
         """What the hub answers, None for nothing. Who or what isn't there any more is as good as ended."""
+        body = await self._answered(hub, method, path)
+        try:
+            return json.loads(body or b"null")
+        except ValueError as error:
+            raise failed(hub, type(error).__name__) from error
+
+    async def _answered(self, hub: str, method: str, path: str) -> bytes | None:
+        """The body of an answer; None: there is no such thing."""
         access = self._accesses[hub]
         place = f"{access.path}hub/api/{path}"
         try:
@@ -98,6 +113,6 @@ class HubApis(HubClient):
                     return None
                 if response.status >= 300:
                     raise failed(hub, str(response.status))
-                return json.loads(await response.read() or b"null")
-        except (aiohttp.ClientError, TimeoutError, OSError, ValueError) as error:
+                return await response.read()
+        except (aiohttp.ClientError, TimeoutError, OSError) as error:
             raise failed(hub, type(error).__name__) from error

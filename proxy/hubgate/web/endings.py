@@ -108,6 +108,16 @@ class Endings:
         confirmed = all(there.values()) and all(task.result() for task in asked) if answered else None
         return Ended(found, closed, provider=confirmed)
 
+    def end_later(self, found: Found) -> None:
+        """End a session here at once, and everywhere as soon as the store answers again."""
+        if self._live is not None:
+            self._live.forget(found.key)
+
+        async def act() -> None:
+            await self.end([await self._sessions.get(found.key) or found])
+
+        self.later(act)
+
     def later(self, act: Callable[[], Awaitable[None]]) -> None:
         """Do this as soon as the store answers again."""
 

@@ -8,7 +8,7 @@ ends here.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from aiohttp import web
@@ -18,11 +18,12 @@ from hubgate.core.cookies import set_cookie
 from hubgate.core.identity import Identity, Proof
 from hubgate.core.session import Session
 from hubgate.core.site import Site
+from hubgate.errors import ClientFault
 from hubgate.metrics import Metrics
 from hubgate.web.endings import Endings
-from hubgate.web.live import LiveSessions
+from hubgate.web.live import LiveSession, LiveSessions
 from hubgate.web.logout import left_behind
-from hubgate.web.sessions import Sessions, user_key
+from hubgate.web.sessions import Found, Sessions, user_key
 from hubgate.web.standings import Standings
 from hubgate.web.visit import Visit
 
@@ -89,7 +90,8 @@ class Entrance:
     ) -> web.Response:
         """Begin a session, and let `response` bring its cookie to the browser. Raises StoreFault: there is none.
 
-        `renews`: the session that goes on with a new proof; its limits hold.
+        `renews`: the session that goes on with a new proof; its limits hold. ClientFault `session_required`: it has
+        ended meanwhile.
         """
         identity, proof = arrival.identity, arrival.proof
         before = visit.live
@@ -109,8 +111,7 @@ class Entrance:
         if before is not None:
             # The old id ends with every login (session fixation), and a switch ends all that was the other's.
             if before.user_key == user_key(identity):
-                self._live.forget(before.key)
-                await self._sessions.end([before.key])
+                await self._take_over(before, found, goes_on=renews is not None)
             else:
                 ended = await self._endings.end([before.found])
                 for line in left_behind(self._site, self._site.pools_on(visit.host), before.session.identity.username):
@@ -125,7 +126,8 @@ class Entrance:
                         request_id=visit.id,
                         connections=ended.closed.connections,
                     )
-        visit.live = self._live.adopt(cookie, visit.host, found)
+        # As the store has it: somebody may have ended it while the one before was being ended.
+        visit.live = await self._live.find(cookie, visit.host)
         response.headers.add("Set-Cookie", set_cookie(self._site.cookie, cookie, secure=self._site.secure))
         if renews is None:
             self._metrics.login("ok")
@@ -140,3 +142,28 @@ class Entrance:
             subject=identity.subject,
         )
         return response
+
+    async def _take_over(self, before: LiveSession, found: Found, *, goes_on: bool) -> None:
+        """End the session before this one, of the same person. `goes_on`: this one is that one with a new proof, and
+        nothing without it."""
+        was = await self._sessions.take(before.key)
+        self._live.forget(before.key)
+        await self._sessions.end([before.key])
+        if not goes_on:
+            return
+        if was is None:
+            # While its form was on the way, somebody has ended it: who has ended isn't back by showing a code.
+            await self._sessions.end([found.key])
+            raise ClientFault("session_required", status=401)
+        if was.refresh_token != found.session.refresh_token:
+            # Its tokens were renewed since this worker read them, and those of before are void.
+            await self._sessions.renewed(
+                found.key,
+                lambda new: replace(
+                    new,
+                    identity=was.identity,
+                    id_token=was.id_token,
+                    refresh_token=was.refresh_token,
+                    renew_at=was.renew_at,
+                ),
+            )

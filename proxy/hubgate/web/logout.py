@@ -5,8 +5,9 @@ cookies by name. At the provider, its own session: server side where it can be d
 (OpenID Connect RP-Initiated Logout 1.0). Hosts other than the portal's hold cookies that only they can remove, so the
 browser is passed through each of them.
 
-Only the person may do it: by our form, or by a navigation that a page of this site began, such as JupyterHub's own
-Log Out. Anything else gets a page that asks.
+Only the person may do it: by our form, or by a navigation that a hub's page began, such as JupyterHub's own Log Out.
+Anything else gets a page that asks. While the store is away nobody can be logged out everywhere, and they are told so:
+here it ends at once, and elsewhere as soon as the store answers.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ from hubgate.core.cookies import expire_cookie, hub_cookie_expiries
 from hubgate.core.keyring import Keyring
 from hubgate.core.session import Session
 from hubgate.core.site import Pool, Site
-from hubgate.errors import ClientFault, ProviderFault
+from hubgate.errors import ClientFault, ProviderFault, StoreFault
 from hubgate.idp.client import OIDCClient
 from hubgate.store.base import Store
 from hubgate.store.codec import Sealer, Tampered
@@ -76,16 +77,24 @@ class LogoutPages:
         self._audit = audit
 
     async def ask(self, request: web.Request) -> web.StreamResponse:
-        """GET: log out if a page of this site led here, else ask."""
+        """GET: log out if a hub's page led here, else ask."""
         visit = visit_of(request)
         if visit.live is None:
             return self._pages.redirect(RECEIPT_PATH)
-        # JupyterHub's Log Out leads here. A foreign page could lead here as well, but not with this value.
-        if visit.kind is Kind.NAVIGATION and request.headers.get("Sec-Fetch-Site") == "same-origin":
+        if visit.kind is Kind.NAVIGATION and self._led_by_a_hub(request, visit):
             return await self._end(visit, visit.live)
         if visit.scripted:
             raise ClientFault("csrf_failed", "the page that asks is not for scripts", status=403)
         return self._pages.to(visit.accept_language).confirm_logout(visit.live.session, request_id=visit.id)
+
+    def _led_by_a_hub(self, request: web.Request, visit: Visit) -> bool:
+        """Whether this is where JupyterHub's Log Out has led. A foreign page can't claim to be of this origin. It can
+        link to our login with Log Out for its `next`; but who comes from there, or from any page of ours, brings no
+        Referer with a path (web/policy.py)."""
+        if request.headers.get("Sec-Fetch-Site") != "same-origin":
+            return False
+        led_by, origin = request.headers.get("Referer", ""), self._site.origin(visit.host)
+        return any(led_by.startswith(origin + pool.path) for pool in self._site.pools_on(visit.host))
 
     async def do(self, request: web.Request) -> web.StreamResponse:
         """POST: log out."""
@@ -97,8 +106,12 @@ class LogoutPages:
 
     async def _end(self, visit: Visit, live: LiveSession) -> web.StreamResponse:
         session = live.session
-        found = await self._sessions.get(live.key)  # with the tokens of the last refresh
-        ended = await self._endings.end([found or live.found])
+        try:
+            found = await self._sessions.get(live.key)  # with the tokens of the last refresh
+            ended = await self._endings.end([found or live.found])
+        except StoreFault:
+            self._endings.end_later(live.found)
+            raise
         sticky = (visit.cookies.get(self._site.sticky_cookie(pool)) for pool in self._site.pools)
         await self._bindings.release([cookie for cookie in sticky if cookie])
         self._audit.event(

@@ -240,8 +240,10 @@ class MfaPages:
             raise ClientFault("login_expired", "this login was finished by another request")
         arrival = pending.arrival
         proof = self._proof(arrival.proof, factors)
+        # It was minutes ago that the provider let them through: renewing its tokens tells at once whether that holds.
+        renew_at = self._clock() if arrival.renew_at else 0.0
         response = response or self._pages.redirect(arrival.next)
-        await self._entrance.enter(request, visit, replace(arrival, proof=proof), response)
+        await self._entrance.enter(request, visit, replace(arrival, proof=proof, renew_at=renew_at), response)
         response.headers.add("Set-Cookie", self._pendings.forgotten)
         if known := self._attempts.known_cookie(visit, arrival.identity):
             response.headers.add("Set-Cookie", known)

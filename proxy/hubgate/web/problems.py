@@ -62,6 +62,7 @@ PROBLEMS: Mapping[str, Shape] = {
     "too_many_logins": _LATER,
     "session_required": _AGAIN,
     "token_unknown": _ASK,
+    "token_ended": _ASK,
     "token_owner_away": _AGAIN,
     "token_foreign": _ASK,
     "token_in_query": _LOST,

@@ -22,6 +22,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
+from typing import Protocol
 
 from hubgate.audit import Audit
 from hubgate.core.api_tokens import Standing
@@ -36,7 +37,7 @@ from hubgate.store.base import Message, Restored, Store
 from hubgate.tasks import Tasks
 from hubgate.upstream.whose import Owner
 from hubgate.web.live import LiveSession
-from hubgate.web.sessions import Found, user_key
+from hubgate.web.sessions import Found, fingerprint
 from hubgate.web.standings import TOPIC, Standings, TokenUse
 from hubgate.web.usernames import Usernames
 
@@ -55,24 +56,36 @@ _TICK = 1.0
 _KEEP_UNUSED = 60.0
 _MOST = 10_000  # tokens, known and unknown
 _ASK_ABOUT_PERSON = 300.0  # seconds between two questions to the provider about one whose programs are at work
+_ASK_ABOUT_AGAIN = 20.0  # seconds, when it didn't answer
+_ABOUT_AT_ONCE = 4  # such questions, per process
 
 Ask = Callable[[Pool, Upstream, str], Awaitable[Owner | None]]
 Key = tuple[str, bytes]
 
 
+class LetsIn(Protocol):
+    """`KeycloakAdmin.lets_in`."""
+
+    async def __call__(self, subject: str, *, since: int = 0) -> bool: ...
+
+
 class Program:
-    """A token that was admitted to a pool, in this worker. `believed_until`: seconds since the epoch."""
+    """A token that was admitted to a pool, in this worker. Seconds since the epoch: `believed_until`, `checked` (when
+    its hub last said whose it is), `good_until` (the end of its owner's standing), `used`."""
 
-    __slots__ = ("address", "believed_until", "checked", "hub", "key", "live", "pool", "token", "used")
+    __slots__ = (
+        *("address", "believed_until", "checked", "good_until", "hub", "key", "live", "owner", "pool", "token", "used"),
+    )
 
-    def __init__(self, key: Key, pool: Pool, hub: str, live: LiveSession) -> None:
+    def __init__(self, key: Key, pool: Pool, hub: str, owner: Owner, live: LiveSession) -> None:
         self.key = key
         self.pool = pool
         self.hub = hub
+        self.owner = owner
         self.live = live
         self.address = ""
         self.token = ""
-        self.checked = self.used = self.believed_until = 0.0
+        self.believed_until = self.checked = self.good_until = self.used = 0.0
 
     def __repr__(self) -> str:
         return f"Program({self.live!r} at {self.hub})"
@@ -84,11 +97,22 @@ class _Answer:
     until: float
 
 
+@dataclass(frozen=True, slots=True)
+class _Whose:
+    """Where a token is known, and whose it is there. `until`: so long that is believed; `silent`: it was known before,
+    and now nobody says."""
+
+    hub: str
+    owner: Owner
+    until: float
+    silent: bool = False
+
+
 class Programs:
     """Programs at the pools that take tokens, while `kept`.
 
     `ask`: a hub, as `TokenOwners.ask`. `grace`: seconds that a known token goes on while store or hub can't be asked.
-    `enabled`: asks the provider whether somebody (their subject) may still log in; None: it can't be asked.
+    `lets_in`: asks the provider about somebody, None: it can't be asked.
     """
 
     def __init__(
@@ -103,7 +127,7 @@ class Programs:
         audit: Audit,
         metrics: Metrics,
         grace: float,
-        enabled: Callable[[str], Awaitable[bool]] | None = None,
+        lets_in: LetsIn | None = None,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._ask = ask
@@ -115,7 +139,7 @@ class Programs:
         self._audit = audit
         self._metrics = metrics
         self._grace = grace
-        self._enabled = enabled
+        self._lets_in = lets_in
         self._clock = clock
         self._programs: OrderedDict[Key, Program] = OrderedDict()
         self._answers: OrderedDict[Key, _Answer] = OrderedDict()
@@ -126,6 +150,7 @@ class Programs:
         self._complaints = Throttle(_COMPLAINTS)
         self._turns = asyncio.Semaphore(_AT_ONCE)
         self._asked_about: dict[str, float] = {}
+        self._about_turns = asyncio.Semaphore(_ABOUT_AT_ONCE)
         self._tasks = Tasks()
 
     def __repr__(self) -> str:
@@ -192,35 +217,55 @@ class Programs:
         try:
             while True:
                 generation = self._generation
-                hub, owner, until = await self._found(key, pool, token, address)
-                person, standing = await self._standing(owner, pool, address)
+                found = await self._found_or_known(key, pool, token, address)
+                person, standing = await self._standing(found.owner, pool, address)
+                if await self._standings.has_ended(person, token):
+                    raise ClientFault("token_ended", "its owner has ended it", status=401)
                 if generation == self._generation:
                     break
-        except (StoreFault, UpstreamFault):
+        except StoreFault:
             now = self._clock()
-            if known is None or not self.holds(known) or now - known.checked > self._grace:
+            if known is None or not self.holds(known) or not self._in_grace(known) or now >= known.good_until:
                 raise
-            known.believed_until = now + _ASK_AGAIN  # a hub that hangs is not waited for by each request
+            known.believed_until = min(now + _ASK_AGAIN, known.good_until)
             return known
         except ClientFault as fault:
             if fault.status == 401:
                 self._drop(key)
             self._metrics.api_token(fault.code)
             raise
-        program = self._admitted(key, pool, hub, owner, standing)
-        program.checked, program.believed_until = self._clock(), min(until, standing.until)
-        self._metrics.api_token("ok")
-        await self._note_use(program, person, owner, address)
+        program = self._admitted(key, pool, found, standing)
+        program.token, program.address = token, address
+        program.good_until, program.believed_until = standing.until, min(found.until, standing.until)
+        if not found.silent:
+            program.checked = self._clock()
+            self._metrics.api_token("ok")
+            await self._note_use(program, person)
         return program
 
-    def _admitted(self, key: Key, pool: Pool, hub: str, owner: Owner, standing: Standing) -> Program:
+    async def _found_or_known(self, key: Key, pool: Pool, token: str, address: str) -> _Whose:
+        """As `_found`; of a token that is known, for a while, also when hubs don't say: the store still tells how its
+        owner stands."""
+        try:
+            return await self._found(key, pool, token, address)
+        except UpstreamFault:
+            known = self._programs.get(key)
+            if known is None or not self._in_grace(known):
+                raise
+            # A hub that hangs is not waited for by each request.
+            return _Whose(known.hub, known.owner, self._clock() + _ASK_AGAIN, silent=True)
+
+    def _in_grace(self, program: Program) -> bool:
+        return self._clock() - program.checked <= self._grace
+
+    def _admitted(self, key: Key, pool: Pool, found: _Whose, standing: Standing) -> Program:
         now = self._clock()
         handle = f"token-{key[1][:6].hex()}"
         session = Session(handle, standing.identity, standing.proof, created=now, last_seen=now, csrf="")
         program = self._programs.get(key)
-        if program is None or program.hub != hub or program.live.session.identity.username != owner.name:
+        if program is None or program.hub != found.hub or program.owner.name != found.owner.name:
             self._drop(key)
-            program = Program(key, pool, hub, LiveSession("", "", Found("", session), now))
+            program = Program(key, pool, found.hub, found.owner, LiveSession("", "", Found("", session), now))
             program.used = now
             if len(self._programs) >= _MOST:
                 unused = (other for other, each in self._programs.items() if not each.live.open)
@@ -233,8 +278,8 @@ class Programs:
                     each.close()
         return program
 
-    async def _found(self, key: Key, pool: Pool, token: str, address: str) -> tuple[str, Owner, float]:
-        """The hub that knows the token, whose it is there, and until when that is believed."""
+    async def _found(self, key: Key, pool: Pool, token: str, address: str) -> _Whose:
+        """The hub that knows the token, and whose it is there."""
         known = self._programs.get(key)
         silent: UpstreamFault | None = None
         for upstream in sorted(pool.upstreams, key=lambda each: known is None or each.name != known.hub):
@@ -244,7 +289,7 @@ class Programs:
                 silent = self._silent(fault)
                 continue
             if owner is not None and owner.person and not owner.browser:
-                return upstream.name, owner, self._answers[upstream.name, key[1]].until
+                return _Whose(upstream.name, owner, self._answers[upstream.name, key[1]].until)
         if silent is not None:
             raise silent
         self._failures.wait(source_key(address), self._clock())
@@ -289,9 +334,10 @@ class Programs:
             )
         raise ClientFault("token_owner_away", "the owner's last second factor is too long ago", status=401)
 
-    async def _note_use(self, program: Program, person: str, owner: Owner, address: str) -> None:
-        handle, now = program.live.session.handle, self._clock()
-        use = TokenUse(handle, owner.id, program.pool.name, program.hub, first=now, last=now)
+    async def _note_use(self, program: Program, person: str) -> None:
+        handle, owner, address, now = program.live.session.handle, program.owner, program.address, self._clock()
+        token = fingerprint(program.token)
+        use = TokenUse(handle, owner.id, program.pool.name, program.hub, first=now, last=now, hash=token)
         new = False
         with suppress(StoreFault):  # a list for the owner to look at: nobody waits for it
             new = await self._standings.used(person, use)
@@ -315,6 +361,18 @@ class Programs:
             program.token = ""
             for each in tuple(program.live.open):
                 each.close()
+
+    def judge_by(self, admits: Callable[[str, tuple[str, ...]], bool]) -> int:
+        """Other rules on who may use which pool hold from now on. How many connections they closed."""
+        out = [
+            program
+            for program in self._programs.values()
+            if not admits(program.pool.name, program.live.session.identity.groups)
+        ]
+        closed = sum(len(program.live.open) for program in out)
+        for program in out:
+            self._drop(program.key)
+        return closed
 
     def close_open(self) -> None:
         """Close every socket and stream of programs."""
@@ -340,13 +398,15 @@ class Programs:
         async with self._store.subscribe(TOPIC) as events:
             async for event in events:
                 if isinstance(event, Message):
-                    self._doubt(event.payload.decode("ascii", "replace"))
+                    self._doubt(event.payload.decode("ascii", "replace") or None)
                 elif isinstance(event, Restored):
                     self._doubt(None)
 
     def _doubt(self, person: str | None) -> None:
-        """Somebody's standing (None: anybody's) may have changed: it is read again."""
+        """Somebody's standing (None: anybody's) may have changed: it is read again, and the provider asked."""
         self._generation += 1
+        if person is not None:
+            self._asked_about.pop(person, None)
         for program in tuple(self._programs.values()):
             if person is None or program.live.user_key == person:
                 program.believed_until = 0.0
@@ -380,20 +440,28 @@ class Programs:
     # -- the provider's word
 
     def _ask_about(self, program: Program, now: float) -> None:
-        """A program's owner may have been disabled while nobody was logged in, whose tokens are renewed."""
+        """A program's owner may have been disabled, or signed out everywhere, while nobody was logged in, whose tokens
+        are renewed."""
         person = program.live.user_key
-        if self._enabled is None or now - self._asked_about.get(person, 0.0) < _ASK_ABOUT_PERSON:
+        if self._lets_in is None or now - self._asked_about.get(person, 0.0) < _ASK_ABOUT_PERSON:
             return
         self._asked_about = {who: at for who, at in self._asked_about.items() if now - at < _ASK_ABOUT_PERSON}
         self._asked_about[person] = now
-        self._tasks.begin(self._end_if_disabled(self._enabled, program), name="programs: is the owner enabled")
+        self._tasks.begin(self._end_if_out(self._lets_in, person), name="programs: is the owner let in")
 
-    async def _end_if_disabled(self, enabled: Callable[[str], Awaitable[bool]], program: Program) -> None:
-        identity = program.live.session.identity
+    async def _end_if_out(self, lets_in: LetsIn, person: str) -> None:
         try:
-            if not await enabled(identity.subject):
-                await self._standings.end(user_key(identity))
+            standing = await self._standings.of(person)
+            if standing is None:
+                return
+            identity, proof = standing.identity, standing.proof
+            async with self._about_turns:
+                still_in = await lets_in(identity.subject, since=proof.auth_time)
+            latest = await self._standings.of(person)
+            # Whoever logged in meanwhile was let in.
+            if not still_in and latest is not None and latest.proof == proof:
+                await self._standings.end(person)
                 self._audit.event("api_token", "owner_disabled", user=identity.username)
         except (ProviderFault, StoreFault) as fault:
-            self._asked_about.pop(program.live.user_key, None)
+            self._asked_about[person] = self._clock() - _ASK_ABOUT_PERSON + _ASK_ABOUT_AGAIN
             log.warning("owner_unchecked", extra={"fault": str(fault)})

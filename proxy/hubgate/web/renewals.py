@@ -103,7 +103,8 @@ class Renewals:
 
     def doubt(self, user: str) -> None:
         """The provider has ended one of somebody's sessions, and perhaps all: Keycloak tells of one of them when its
-        administrator ends them all (keycloak#22914). Whether the others can be renewed tells, when it has had time."""
+        administrator ends them all (keycloak#22914). Whether the others can be renewed tells, when it has had time; and
+        what it keeps of them, if programs of theirs are at work."""
 
         async def looked() -> None:
             for pause in _IN_DOUBT:
@@ -111,6 +112,8 @@ class Renewals:
                 try:
                     for found in await self._sessions.of(user):
                         self.begin(found, due=False)
+                    if self._standings is not None:
+                        await self._standings.doubt(user)
                 except StoreFault as fault:
                     log.warning("tokens_not_renewed", extra={"fault": fault.code})
 
@@ -163,12 +166,16 @@ class Renewals:
         asked = self._clock()
         try:
             tokens, claims = await self._provider.refresh(session.refresh_token, subject=session.identity.subject)
-            # Who somebody is called was decided at the login; what they may do is decided now.
-            now_known = session.identity if claims is None else self._judge(claims)
-        except (ProviderFault, ClientFault) as fault:
-            if isinstance(fault, ProviderFault) and fault.code != "refresh_refused":
+        except ProviderFault as fault:
+            if fault.code != "refresh_refused":
                 raise
             await self._over(key, session, fault)
+            return
+        try:
+            # Who somebody is called was decided at the login; what they may do is decided now.
+            now_known = session.identity if claims is None else self._judge(claims)
+        except ClientFault as fault:
+            await self._over(key, session, fault, token=tokens.refresh_token)
             return
         next_due = renewal_due(tokens.expires_at, asked)
 
@@ -181,12 +188,25 @@ class Renewals:
                 renew_at=next_due,
             )
 
-        latest = await self._written(key, renewed)
+        latest = await self._written(key, renewed) or await self._inherited(session, renewed)
         if latest is not None and self._standings is not None:
             await self._standings.learn(latest.identity)
         if latest is None:
             # It ended meanwhile, with the token of before: this one would live on.
             await self._provider.end_session(tokens.refresh_token)
+
+    async def _inherited(self, session: Session, change: Callable[[Session], Session]) -> Session | None:
+        """What goes on in the place of a session that is no more: its person logged in again, or showed the second
+        factor anew. To end the provider's session would be to end that."""
+        heirs = [
+            each
+            for each in await self._sessions.of(user_key(session.identity))
+            if each.session.refresh_token == session.refresh_token or each.session.root == session.root
+        ]
+        for heir in heirs:
+            if heir.session.refresh_token == session.refresh_token:
+                return await self._written(heir.key, change)
+        return heirs[0].session if heirs else None
 
     async def _written(self, key: str, change: Callable[[Session], Session]) -> Session | None:
         told = False
@@ -199,15 +219,17 @@ class Renewals:
                 told = True
                 await asyncio.sleep(_WRITE_AGAIN)
 
-    async def _over(self, key: str, session: Session, fault: HubgateFault) -> None:
-        """The provider's session is over, or its user may not be here any more."""
+    async def _over(self, key: str, session: Session, fault: HubgateFault, *, token: str = "") -> None:
+        """The provider's session is over, or its user may not be here any more: then `token` ends the former."""
         latest = await self._sessions.get(key)
         if latest is None or latest.session.refresh_token != session.refresh_token:
             return  # the answer was about a token that is nobody's any more
         if self._standings is not None and isinstance(fault, ClientFault):
             # The provider's refusal may mean no more than that its own session was over before ours.
             await self._standings.end(user_key(session.identity))
-        ended = await self._endings.end([latest], provider=fault.code != "refresh_refused")
+        if token:  # the one before may be void
+            latest = replace(latest, session=replace(latest.session, refresh_token=token))
+        ended = await self._endings.end([latest], provider=bool(token))
         for each in ended.sessions:
             self._audit.event(
                 "session_end",

@@ -259,6 +259,12 @@ class Sessions:
                 return session
         return None
 
+    async def take(self, key: str) -> Session | None:
+        """A session's last state; its record is gone afterwards, and workers are still to be told (`end`). Of several
+        callers at once, one gets it, the others None."""
+        found = self._open(key, await self._store.take(_at(key)))
+        return None if found is None else found.session
+
     async def end(self, keys: Sequence[str]) -> Closed:
         """End sessions on every worker, with all that is open in them."""
         nonce = secrets.token_hex(8)
