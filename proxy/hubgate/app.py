@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -28,7 +28,7 @@ from hubgate.core.health import Condition, Health
 from hubgate.core.keyring import Keyring
 from hubgate.core.plain import PlainRequests
 from hubgate.core.routing import Router
-from hubgate.core.site import Site
+from hubgate.core.site import admitted
 from hubgate.errors import HubgateFault
 from hubgate.idp import keycloak
 from hubgate.idp.client import OIDCClient
@@ -105,6 +105,12 @@ class Served:
         """How many sockets and streams are open: their connections are no longer the listener's."""
         return self.live.count_open() + (self.front.programs.count_open() if self.front.programs else 0)
 
+    def obey(self, rules: Mapping[str, tuple[str, ...]]) -> int:
+        """Those who have come instead go by other rules, each pool's `groups`: who may use a pool no longer has nothing
+        open in it here, either. How many connections that closed. A pool that is gone closes nothing."""
+        admits = _admits(rules)
+        return self.live.judge_by(admits) + (self.front.programs.judge_by(admits) if self.front.programs else 0)
+
     def close_tunnels(self) -> None:
         """The end of a graceful stop: sockets and streams have no natural end."""
         self.live.close_open()
@@ -144,7 +150,7 @@ async def gateway(
             outage_grace=config.store.outage_grace,
             on_size=metrics.sessions_cached,
             on_presence=metrics.people_seen,
-            admits=_admits(site),
+            admits=_admits({pool.name: pool.groups for pool in site.pools}),
             clock=clock,
         )
         told = _condition_logged(metrics)
@@ -374,9 +380,8 @@ async def _letters(config: Config, mail: Mail, metrics: Metrics) -> AsyncIterato
         yield letters_of(config, post.send)
 
 
-def _admits(site: Site) -> Callable[[str, tuple[str, ...]], bool]:
-    pools = {pool.name: pool for pool in site.pools}
-    return lambda pool, groups: pools[pool].admits(groups)
+def _admits(rules: Mapping[str, tuple[str, ...]]) -> Callable[[str, tuple[str, ...]], bool]:
+    return lambda pool, groups: admitted(rules.get(pool, ()), groups)
 
 
 def hub_apis(config: Config) -> HubApis:

@@ -464,6 +464,30 @@ async def test_groups_that_change_at_the_provider(site: Stand) -> None:
         await program.refused("group_missing", API.replace("htc", "hpc"))
 
 
+async def test_a_pool_that_is_somebodys_no_longer_after_a_reload(site: Stand) -> None:
+    """Of the process that is left, too, what is open is closed; what is open in other pools is not."""
+    keys = {pool: site.hubs[f"{pool}01"].gives(token(), "alice") for pool in ("htc", "hpc")}
+    async with contextlib.AsyncExitStack() as stack:
+        await stack.enter_async_context(logged_in(site))
+        wires = {}
+        for pool, key in keys.items():
+            program = await stack.enter_async_context(Program(site, key))
+            path = SOCKET.replace("htc", pool)
+            wires[pool] = await stack.enter_async_context(
+                program.session.ws_connect(site.url + path, headers=program.headers)
+            )
+        assert site.served.obey({"hpc": ("staff",)}) == 1
+        assert (await wires["hpc"].receive(timeout=20)).type is not aiohttp.WSMsgType.TEXT
+        await wires["htc"].send_str("hello")
+        assert (await wires["htc"].receive(timeout=20)).data == "hello"
+        # And nothing that was about to be opened is.
+        async with Program(site, keys["hpc"]) as program:
+            with contextlib.suppress(aiohttp.ClientError):
+                async with program.session.ws_connect(site.url + path, headers=program.headers) as late:
+                    assert (await late.receive(timeout=20)).type is not aiohttp.WSMsgType.TEXT
+        assert site.served.count_tunnels() == 1
+
+
 async def test_somebody_who_was_disabled_while_nobody_was_logged_in(site: Stand) -> None:
     """No session whose tokens could be refused: so the provider is asked about whose programs are at work."""
     handled = site.served.front.programs

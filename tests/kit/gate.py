@@ -38,7 +38,8 @@ SHORT_WAY = True
 
 @dataclass
 class Gate:
-    """A gateway that forwards every request to one upstream. `outcomes`: how the exchanges ended, in order."""
+    """A gateway that forwards every request to one upstream. `outcomes`: how the exchanges ended, in order; `due`: what
+    requests that go the long way wait for first, as a gateway waits for its store."""
 
     pool: ConnectionPool
     runner: FrontRunner
@@ -48,6 +49,7 @@ class Gate:
     tunnels: list[Tunnel] = field(default_factory=list)
     clients: list[Peer] = field(default_factory=list)
     tls: ssl.SSLContext | None = None
+    due: asyncio.Event | None = None
     outbox: Outbox = field(default_factory=lambda: Outbox(asyncio.get_running_loop()))
     _ended: asyncio.Event = field(default_factory=asyncio.Event)
 
@@ -69,6 +71,8 @@ class Gate:
             self._ended.set()
 
     async def _forward(self, request: web.Request, client: ClientConnection) -> web.StreamResponse:
+        if self.due is not None:
+            await self.due.wait()
         if (fault := client.take_fault()) is not None:
             raise fault
         framing = request_framing(request)

@@ -4,7 +4,8 @@
 process dies. `/note` writes an audit line. `/title` is the portal's. Everything else is answered by the page `/`, which
 names the process. HUBGATE_TEST_MISSING: what `/readyz` says; HUBGATE_TEST_FAILS: the gateway can't be put together
 (`operator`: because of the site, `bug`: because of us). With the portal's title `fails operator` or `fails bug` the
-same; with `lacks store` and `lacks oidc` this is missing. HUBGATE_TEST_LAST_CALL: seconds in which those who leave wait
+same; with `lacks store` and `lacks oidc` this is missing, with `waits` the store while the file HUBGATE_TEST_WAITS is
+there. HUBGATE_TEST_LAST_CALL: seconds in which those who leave wait
 for what is on its way; HUBGATE_TEST_COMPLETE_WITHIN: seconds in which those who come must have what they need.
 """
 
@@ -14,8 +15,9 @@ import logging
 import os
 import signal
 import sys
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Any
 
 from aiohttp import web
@@ -80,9 +82,15 @@ class Served:
 
     def ready(self) -> dict[str, str]:
         missing = os.environ.get("HUBGATE_TEST_MISSING")
+        if self.title == "waits" and Path(os.environ["HUBGATE_TEST_WAITS"]).exists():
+            return {"store": "is awaited"}
         if self.title.startswith("lacks "):
             return {self.title.removeprefix("lacks "): "is away"}
         return {"store": missing} if missing else {}
+
+    def obey(self, rules: Mapping[str, tuple[str, ...]]) -> int:
+        log.info("obeyed", extra={"groups": rules["htc"]})
+        return 0
 
     def count_tunnels(self) -> int:
         return 0

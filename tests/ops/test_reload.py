@@ -8,6 +8,7 @@ import os
 import signal
 import socket
 import ssl
+import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,7 @@ import pytest
 from hubgate.ops.exits import Exit
 from hubgate.ops.supervisor import _MOST_LEAVING
 from tests.config.test_config_checks import pair
-from tests.ops.serving import PATIENCE, Serving, write_config
+from tests.ops.serving import PATIENCE, SCRIPT, Serving, write_config
 from tests.ops.test_serving import begin_slow, read_until, refused, until
 
 STORE = '[store]\nurl = "redis://127.0.0.1:6379/0"\n'
@@ -236,6 +237,127 @@ class TestTakingOver:
             assert "tls" in json.dumps(serving.event("reload_refused"))
             assert shown() == second
 
+    def test_what_is_named_relative_to_the_file_is_found_again(self, site: Path) -> None:
+        pair(site, "tls")
+        tables = '[tls]\ncertificate = "tls.pem"\nkey = "tls-key.pem"\n'
+        rewrite(site, "before", tables=tables)
+        trust = ssl.create_default_context(cafile=str(site / "tls.pem"))
+        trust.check_hostname = False
+        with Serving(Path(os.path.relpath(site / "hubgate.toml"))) as serving:
+            serving.until_serving()
+            assert serving.get("/title", tls=trust) == (200, "before")
+            rewrite(site, "after", tables=tables)
+            reloaded(serving)
+            assert serving.get("/title", tls=trust) == (200, "after")
+
+
+class TestAskedOften:
+    @pytest.fixture
+    def hold(self, tmp_path: Path) -> Path:
+        """While it is there, workers titled `waits` don't come to serve."""
+        (tmp_path / "hold").touch()
+        return tmp_path / "hold"
+
+    def serving(self, site: Path, hold: Path) -> Serving:
+        return Serving(
+            site / "hubgate.toml", env={"HUBGATE_TEST_COMPLETE_WITHIN": "600", "HUBGATE_TEST_WAITS": str(hold)}
+        )
+
+    def test_however_often_it_is_asked_meanwhile_one_more_crew_comes_afterwards(self, site: Path, hold: Path) -> None:
+        with self.serving(site, hold) as serving:
+            (old,) = serving.until_serving().workers
+            rewrite(site, "waits")
+            reload(serving)
+            serving.event("reloading")
+            rewrite(site, "after")
+            for _ in range(20):
+                reload(serving)
+                assert serving.event("reload_waits", "reload_refused")["event"] == "reload_waits"
+                assert serving.get() == (200, str(old))
+            hold.unlink()
+            serving.event("reloaded")
+            serving.event("reloaded", "reload_refused")
+            until(lambda: title(serving) == "after")
+            serving.process.send_signal(signal.SIGTERM)
+            assert serving.ended() == Exit.OK
+            assert sum('"reloading"' in line for line in serving.seen) == 2, serving.seen
+            assert not any("reload_refused" in line for line in serving.seen), serving.seen
+
+    def test_a_stop_in_the_middle_ends_old_and_new(self, site: Path, hold: Path) -> None:
+        with self.serving(site, hold) as serving:
+            (old,) = serving.until_serving().workers
+            rewrite(site, "waits", workers=3)
+            reload(serving)
+            serving.event("reloading")
+            reload(serving)
+            serving.event("reload_waits")
+            serving.process.send_signal(signal.SIGTERM)
+            assert serving.ended() == Exit.OK
+            assert not alive(old)
+            with pytest.raises(ProcessLookupError):
+                os.killpg(serving.process.pid, 0)
+            assert not any("reloaded" in line for line in serving.seen), serving.seen
+
+    def test_who_is_stopping_starts_nobody(self, site: Path) -> None:
+        rewrite(site, "before", notice="1h")
+        with Serving(site / "hubgate.toml") as serving:
+            serving.until_serving()
+            serving.process.send_signal(signal.SIGTERM)
+            serving.event("stopping")
+            rewrite(site, "after")
+            reload(serving)
+            assert serving.event("reload_refused", "reloading").get("reason") == "it is being stopped"
+            serving.process.send_signal(signal.SIGTERM)
+            assert serving.ended() == 128 + signal.SIGTERM
+
+    def test_the_next_ones_come_when_those_who_were_cut_short_have_gone(self, site: Path) -> None:
+        rewrite(site, "before", grace="600s")
+        with Serving(site / "hubgate.toml") as serving:
+            present = serving.until_serving().workers
+            held = []
+            for number in range(_MOST_LEAVING + 1):
+                held.append((present[0], begin_slow(serving.ports[0])))
+                rewrite(site, f"{number}", grace="600s")
+                present = reloaded(serving)
+            oldest, sock = held[0]
+            # The request of the oldest may still end; only then more workers are started than these.
+            rewrite(site, "last")
+            reload(serving)
+            assert oldest in serving.event("reload_waits", "reloading").get("pids", [])
+            assert title(serving) == f"{_MOST_LEAVING}"
+            assert alive(oldest)
+            sock.sendall(b"go")
+            read_until(sock, b"done\n")
+            gone(oldest)
+            until(lambda: title(serving) == "last")
+            assert [alive(pid) for pid, _ in held[1:]] == [True] * _MOST_LEAVING
+
+
+class TestRules:
+    def test_those_who_are_leaving_are_told_who_may_use_a_pool_now(self, site: Path) -> None:
+        def ruled(*groups: str, **options: Any) -> None:
+            rewrite(site, "ruled", **options)
+            text, path = (site / "hubgate.toml").read_text(), 'path = "/htc/"\n'
+            (site / "hubgate.toml").write_text(text.replace(path, f"{path}groups = {json.dumps(groups)}\n"))
+
+        with Serving(site / "hubgate.toml") as serving:
+            serving.until_serving()
+            held = []
+            for groups in (["staff"], ["staff", "guests"], []):
+                held.append(begin_slow(serving.ports[0]))
+                # What is refused is no word of anybody's.
+                ruled("nobody", listen='["127.0.0.1:0", "127.0.0.2:0"]')
+                reload(serving)
+                assert serving.event("obeyed", "reload_refused")["event"] == "reload_refused"
+                ruled(*groups)
+                reload(serving)
+                # Each of them is told, in whichever order.
+                for _ in held:
+                    assert serving.event("obeyed", "reload_refused").get("groups") == groups, serving.seen[-3:]
+            for sock in held:
+                sock.sendall(b"go")
+                read_until(sock, b"done\n")
+
 
 class TestRefusing:
     def test_a_file_with_faults_is_refused_with_all_of_them(self, site: Path) -> None:
@@ -257,6 +379,26 @@ class TestRefusing:
             (site / "hubgate.toml").unlink()
             reload(serving)
             assert "no such file" in serving.event("reload_refused")["faults"][0]
+            assert title(serving) == "before"
+
+    def test_a_file_that_is_none_any_more_is_refused(self, site: Path) -> None:
+        with Serving(site / "hubgate.toml") as serving:
+            serving.until_serving()
+            (site / "hubgate.toml").unlink()
+            (site / "hubgate.toml").mkdir()
+            reload(serving)
+            assert "is a directory" in serving.event("reload_refused")["faults"][0]
+            assert title(serving) == "before"
+
+    def test_a_file_that_may_not_be_read_any_more_is_refused(self, site: Path) -> None:
+        # What root may read says nothing: without these it is somebody like everybody.
+        humble = ["setpriv", "--bounding-set=-dac_override,-dac_read_search"] if os.geteuid() == 0 else []
+        command = [*humble, sys.executable, str(SCRIPT), str(site / "hubgate.toml")]
+        with Serving(site / "hubgate.toml", command=command) as serving:
+            serving.until_serving()
+            (site / "hubgate.toml").chmod(0)
+            reload(serving)
+            assert "permission denied" in serving.event("reload_refused")["faults"][0]
             assert title(serving) == "before"
 
     @pytest.mark.parametrize(

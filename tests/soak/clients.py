@@ -33,13 +33,13 @@ _WELL_WEIGHTS = {"sized": 40, "chunked": 12}
 @dataclass(eq=False)
 class Sent:
     """A request with all that its answer is held against. `digest`: of the fields that the hub must have seen;
-    `sticky`: whether the browser said which hub it is bound to."""
+    `sticky`: the cookie by which the browser said which hub it is bound to; "" for none."""
 
     ask: Ask
     session: Session
     data: bytes
     digest: str
-    sticky: bool
+    sticky: str
     http10: bool = False
     upgrade: bool = False
 
@@ -74,6 +74,7 @@ class Crowd:
         self.novel = 0
         """Bytes of header fields that were sent in this combination for the first time."""
         self._blocks: set[int] = set()
+        self._bindings = {each.own[name]: each for each in sessions for name in each.own if name != "hubgate"}
         self._numbers = itertools.count(1)
         self._deck: list[tuple[str, str]] = []
         self.shares: dict[Callable[[], Awaitable[None]], int] = {
@@ -186,8 +187,9 @@ class Crowd:
             sent += [pair for pair in upgrade if pair[0] not in {b"Connection", b"Upgrade"}]
         usual = plain or rng.random() < 0.95
         cookie, seen = session.usual_cookies(rng) if usual else session.cookies(rng, b"load=%d" % rng.randrange(9))
-        sticky = plain or upgrade is not None or rng.random() > 0.02
-        if not sticky:
+        sticky = session.own.get(f"hubgate-at-{ask.pool}", "")
+        if not plain and upgrade is None and rng.random() < 0.02:
+            sticky = ""
             cookie = b"; ".join(part for part in cookie.split(b"; ") if not part.startswith(b"hubgate-at-"))
         spoken_fields = sent if plain or upgrade is not None or rng.random() < 0.9 else with_spoofs(sent, rng)
         http10 = not plain and upgrade is None and not framing and rng.random() < 0.04
@@ -318,16 +320,26 @@ class Crowd:
                 )
         self._judge_cookies(sent, said, answer)
 
+    def _judge_binding(self, sent: Sent, ours: list[bytes]) -> None:
+        """The cookie of a browser's hub comes to one who did not say it. After an interruption of what the gateway
+        hears from the store it is a new one, and comes to those, too, who said the old one."""
+        name = f"hubgate-at-{sent.ask.pool}"
+        given, _, value = ours[0].decode().partition(";")[0].partition("=") if len(ours) == 1 else ("", "", "")
+        if given != name or value == sent.sticky:
+            raise Malformed(f"{sent} with {sent.sticky!r}: cookies of ours: {ours}")
+        if self._bindings.setdefault(value, sent.session) is not sent.session:
+            raise Malformed(f"{sent}: another's cookie: {ours}")
+        if value != sent.session.own[name]:
+            self.ledger.count("bound anew", sent.ask.pool)
+            sent.session.bound(name, value)
+
     def _judge_cookies(self, sent: Sent, said: Said, answer: Answer) -> None:
-        ask, session = sent.ask, sent.session
+        session = sent.session
         given = answer.values(b"Set-Cookie")
         ours = [cookie for cookie in given if cookie.startswith(b"hubgate")]
         theirs = [cookie for cookie in given if not cookie.startswith(b"hubgate")]
-        name = f"hubgate-at-{ask.pool}"
-        binding = session.sticky.get(name, "")
-        expected = [] if sent.sticky and binding else [f"{name}={binding};".encode()]
-        if len(ours) != len(expected) or not all(a.startswith(b) for a, b in zip(ours, expected, strict=True)):
-            raise Malformed(f"{sent}: cookies of ours: {ours}, expected {expected}")
+        if ours or not sent.sticky:
+            self._judge_binding(sent, ours)
         # A hub's cookie that isn't this person's is taken out of the browser, wherever it may live.
         gone = [cookie for cookie in theirs if cookie.startswith(FOREIGN + b"=;")]
         theirs = [cookie for cookie in theirs if cookie not in gone]

@@ -52,7 +52,6 @@ class Session:
     tagged: bytes = b""
     untagged: bytes = b""
     hubs: dict[str, str] = field(default_factory=dict)
-    sticky: dict[str, str] = field(default_factory=dict)
     _usual: list[tuple[bytes, bytes]] = field(default_factory=list)
 
     def __repr__(self) -> str:
@@ -61,6 +60,11 @@ class Session:
     def take(self, tagged: bytes, untagged: bytes) -> None:
         """The hub has set its cookie."""
         self.tagged, self.untagged = tagged, untagged
+        self._usual.clear()
+
+    def bound(self, name: str, value: str) -> None:
+        """The gateway has set the cookie of this name."""
+        self.own[name] = value
         self._usual.clear()
 
     def usual_cookies(self, rng: random.Random) -> tuple[bytes, bytes]:
@@ -89,8 +93,7 @@ def session_of(person: Person, url: str, user: str, rng: random.Random) -> Sessi
     own = {name: value for name, value in cookies.items() if name.startswith("hubgate")}
     if "hubgate" not in own:
         raise LookupError(f"no session: {sorted(cookies)}")
-    sticky = {name: value for name, value in own.items() if name.startswith("hubgate-at-")}
-    return Session(user, own, [_repeated(user, number, rng) for number in range(6)], sticky=sticky)
+    return Session(user, own, [_repeated(user, number, rng) for number in range(6)])
 
 
 def _repeated(user: str, number: int, rng: random.Random) -> Fields:

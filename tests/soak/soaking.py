@@ -266,6 +266,7 @@ def read_log(gateway: RunningGateway, ledger: Ledger, watch: Watch) -> Counter[i
     No line is broken, none tells of a failure of ours, and each line of the access log names the user who asked.
     """
     statuses: Counter[int] = Counter()
+    interrupted = False
     counted = watch.metric("hubgate_requests_total")
     gateway.stop()
     target = re.compile(r"/(?:htc|hpc|odd)/(?:hub/soak/([^/]+)/|user/([^/]+)/soak/)")
@@ -282,8 +283,12 @@ def read_log(gateway: RunningGateway, ledger: Ledger, watch: Watch) -> Counter[i
                 user = found and (found[1] or found[2])
                 if user and line["user"] != user and line["status"] != 401:
                     ledger.fail(f"a request of {user} is written down as another's: {text[:400]}")
+            elif line.get("event") == "store_subscription_down":
+                interrupted = True
             elif line.get("level") in {"error", "critical"} or "trace" in line or line["event"] == "request_failed":
                 ledger.fail(f"in the log: {text[:3000]}")
+    if not interrupted and any(what == "bound anew" for what, _ in ledger.outcomes):
+        ledger.fail("browsers were bound anew, though nothing kept the gateway from hearing the store")
     for status, number in ledger.answers.items():
         # There are more: pages of logins, answers that nobody stayed for.
         if statuses[status] < number:

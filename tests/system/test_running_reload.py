@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import signal
 import tomllib
 from collections.abc import Callable
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -72,6 +74,71 @@ async def test_nobody_notices_a_reload_but_for_what_is_new(scene: Scene, site: C
         assert "The cafeteria is closed." in landing.text
         assert await there.hub("/hpc/hub/home") == "hpc01"
         assert await there.hub() == "htc01"
+    assert await wire.echoes()
+
+
+async def test_who_may_not_use_a_pool_any_more_has_nothing_open_in_it_wherever_it_was_opened(
+    scene: Scene, fresh_redis: RedisServer
+) -> None:
+    pools = [pool(name, scene.hub(f"{name}01"), groups=["htc-users"]) for name in ("htc", "hpc")]
+    gateway = scene.gateway(*pools, store_url=fresh_redis.url)
+    somebody = await scene.logged_in(gateway)
+    await somebody.arrive("/hpc/hub/home")
+    path = "/hpc/user/x/api/kernels/k/channels"
+    out, stays = [await somebody.socket(path)], [await somebody.socket()]
+    await reloaded(gateway, portal={"title": "After"})
+    there = await somebody.again()
+    out.append(await there.socket(path))
+    stays.append(await there.socket())
+    assert all([await wire.echoes() for wire in (*out, *stays)])
+
+    # Of three generations, the two before this one have a socket each in either pool.
+    await reloaded(gateway, pools=[pools[0], pools[1] | {"groups": ["staff"]}])
+    assert all(await asyncio.gather(*(wire.ended(SOON) for wire in out)))
+    there = await somebody.again()
+    assert (await there.fetch("/hpc/hub/api/x")).status == 403
+    assert (await there.get("/hpc/hub/home")).status == 403
+    assert await there.hub() == "htc01"
+    assert all([await wire.echoes() for wire in stays])
+
+    await reloaded(gateway, pools=pools)
+    assert await (await (await somebody.again()).socket(path)).echoes()
+    assert all([await wire.echoes() for wire in stays])
+
+
+async def test_a_pool_that_is_taken_out_takes_nobody_on_and_cuts_nobody_off(
+    scene: Scene, fresh_redis: RedisServer
+) -> None:
+    pools = [pool(name, scene.hub(f"{name}01")) for name in ("htc", "hpc")]
+    gateway = scene.gateway(*pools, store_url=fresh_redis.url)
+    somebody = await scene.logged_in(gateway)
+    await somebody.arrive("/hpc/hub/home")
+    wire = await somebody.socket("/hpc/user/x/api/kernels/k/channels")
+    await reloaded(gateway, pools=pools[:1])
+    there = await somebody.again()
+    assert (await there.get("/hpc/hub/home")).status == 404
+    assert await there.hub() == "htc01"
+    assert await wire.echoes()
+
+
+async def test_pages_that_can_not_be_shown_are_refused_and_those_of_before_stay(
+    scene: Scene, site: Callable[..., RunningGateway], tmp_path: Path
+) -> None:
+    own = tmp_path / "templates"
+    (own / "messages").mkdir(parents=True)
+    words = own / "messages" / "en.toml"
+    gateway = site(gateway={"templates": str(own)})
+    somebody = await scene.logged_in(gateway)
+    wire = await somebody.socket()
+    words.write_text('[landing]\nheading_one = "Where to, Ada?"\n')
+    await asyncio.to_thread(gateway.reload)
+    assert "Where to, Ada?" in (await (await somebody.again()).get("/")).text
+
+    words.write_text("[landing]\nheading_one = 7\n")
+    gateway.send(signal.SIGHUP)
+    await eventually(lambda: _refused(gateway), within=SOON, what="a refusal")
+    assert "en.toml" in json.dumps(gateway.events("reload_refused") + gateway.events("cannot_start"))
+    assert "Where to, Ada?" in (await (await somebody.again()).get("/")).text
     assert await wire.echoes()
 
 
@@ -167,7 +234,7 @@ async def test_gateways_are_restarted_one_after_another_and_nobody_waits(
     scene: Scene, fresh_redis: RedisServer
 ) -> None:
     hub: EchoHub = scene.hub("htc01")
-    notice = {"stop_notice": "6s", "stop_grace": "2s"}
+    notice = {"stop_notice": "10s", "stop_grace": "2s"}
     balancer, gateways = scene.balanced(2, pool("htc", hub), store_url=fresh_redis.url, limits=notice)
     balancer.choose(gateways[0])
     somebody = await scene.logged_in(gateways[0])
@@ -175,25 +242,32 @@ async def test_gateways_are_restarted_one_after_another_and_nobody_waits(
     statuses: list[int] = []
     ending = asyncio.Event()
 
-    async def ask() -> None:
+    async def ask(**headers: str) -> None:
         while not ending.is_set():
-            statuses.append((await somebody.fetch(headers={"Connection": "close"})).status)
+            statuses.append((await somebody.fetch(headers=headers)).status)
 
-    asking = [asyncio.create_task(ask()) for _ in range(2)]
-    for at, other in (gateways, reversed(gateways)):
+    # New connections, and one that is kept for as long as its gateway wants.
+    asking = [asyncio.create_task(ask(**each)) for each in ({"Connection": "close"}, {"Connection": "close"}, {})]
+    for at, other in (gateways, gateways[::-1]):
+        newcomer = scene.visitor(at)
+        page = await half_way(newcomer)
         stopping = asyncio.create_task(asyncio.to_thread(at.stop))
         # As a balancer does: it asks whether it is ready, and is told in time.
         await eventually(partial(_unready, at), within=SOON, what="a word to the balancer")
         balancer.choose(other)
-        if at is gateways[0]:
-            assert await wire.echoes()
+        # Until the balancer knows, sockets go on, and then they come back at the other one.
+        assert await wire.echoes()
+        assert await wire.ended(SOON)
+        wire = await (await somebody.again()).socket()
+        assert await wire.echoes()
+        await rest_of_the_way(newcomer, page)
         await stopping
         at.start()
         await asyncio.to_thread(at.ready)
     ending.set()
     await asyncio.gather(*asking)
     assert set(statuses) == {200}
-    assert await wire.ended(SOON)
+    assert await wire.echoes()
 
 
 async def _unready(gateway: RunningGateway) -> bool:

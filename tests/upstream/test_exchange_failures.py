@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
+from collections.abc import Callable
 
 import pytest
 
@@ -314,6 +315,34 @@ async def test_a_client_that_half_closes_has_left() -> None:
         client.finish()
         await hub.peers[0].gone()
         assert isinstance(await door.outcome(), ClientAborted)
+
+
+@pytest.mark.parametrize("leaving", [Peer.reset, Peer.finish])
+async def test_a_client_that_leaves_before_its_request_is_sent_on_keeps_no_hub_at_work(
+    leaving: Callable[[Peer], None],
+) -> None:
+    """It left while the gateway asked its store: nobody would tell the hub's connection any more."""
+    async with RawUpstream(always(ok())) as hub, gate(hub) as door:
+        assert (await door.ask(get())).status == 200
+        await door.at_rest()
+        assert door.runner.server is not None
+        while door.runner.server.connections:
+            await asyncio.sleep(0.001)
+        door.due = asyncio.Event()
+        client = await door.client()
+        await client.send(get("/", b"Connection: keep-alive"))  # which the short way leaves to the long one
+        while not (there := door.runner.server.connections) or there[0].idle:
+            await asyncio.sleep(0.001)
+        (browser,) = there
+        leaving(client)
+        while browser.transport is not None:
+            await asyncio.sleep(0.001)
+        door.due.set()
+        assert isinstance(await door.outcome(1), ClientAborted)
+        await door.at_rest()
+        door.due = None
+        assert (await door.ask(get())).status == 200
+        assert (len(hub.peers), hub.received.count(b"GET ")) == (1, 2)
 
 
 async def test_a_client_that_leaves_while_the_hub_is_being_reached() -> None:

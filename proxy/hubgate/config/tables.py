@@ -252,7 +252,8 @@ class Limits(Table):
     connect_timeout: Duration = _key("for a connection to a hub", "5s")
     idle_timeout: DurationOrZero = _key('for a hub to send something while a request waits; "0s": no limit', "0s")
     stop_notice: DurationOrZero = _key(
-        'how long /readyz says no before hubgate stops to listen: two checks of the balancer; "0s": not at all', "0s"
+        'for which /readyz says no and all else goes on, before the end: two checks of the balancer; "0s": not at all',
+        "0s",
     )
     stop_grace: DurationOrZero = _key("for requests in flight when hubgate is stopped; then they are cut", "20s")
 

@@ -40,6 +40,11 @@ class Upstream:
     key: str | None = None
 
 
+def admitted(wanted: tuple[str, ...], groups: tuple[str, ...]) -> bool:
+    """Whether somebody in `groups` may use a pool that is for those in one of `wanted`; no such group: for all."""
+    return not wanted or not set(wanted).isdisjoint(groups)
+
+
 @dataclass(frozen=True, slots=True)
 class Pool:
     """Hubs that are alike: the same `path` (their `base_url`) on each, and any of them serves any user.
@@ -64,7 +69,7 @@ class Pool:
 
     def admits(self, groups: tuple[str, ...]) -> bool:
         """Whether somebody in these groups may use the pool."""
-        return not self.groups or not set(self.groups).isdisjoint(groups)
+        return admitted(self.groups, groups)
 
 
 @dataclass(frozen=True, slots=True)

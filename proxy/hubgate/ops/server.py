@@ -24,6 +24,7 @@ from hubgate.metrics import Share
 from hubgate.ops import listeners, logs, succession
 from hubgate.ops.exits import Exit
 from hubgate.ops.listeners import Doors
+from hubgate.ops.rulings import Rulings
 from hubgate.ops.supervisor import Crew, Supervisor, Tether
 
 if TYPE_CHECKING:
@@ -106,13 +107,20 @@ class _Crews:
         self._shared = shared
         self._factory = factory
         self._configs: dict[Crew, Config] = {}
+        self._rulings = Rulings()
 
     def with_(self, config: Config, tls: ssl.SSLContext | None, needs: frozenset[str] = frozenset()) -> Crew:
         doors = replace(self._doors, tls=tls)
         crew = Crew(
             config.gateway.workers,
             lambda tether: _work(
-                config, doors, self._factory, tether=tether, share=self._share(tether.number), needs=needs
+                config,
+                doors,
+                self._factory,
+                tether=tether,
+                share=self._share(tether.number),
+                needs=needs,
+                rulings=self._rulings,
             ),
             grace=config.limits.stop_notice + config.limits.stop_grace,
         )
@@ -141,6 +149,10 @@ class _Crews:
         log.error("reload_refused", extra=refusal)
         return None
 
+    def arrived(self, crew: Crew) -> None:
+        """They have taken over."""
+        self._rulings.add(self._configs[crew].site())
+
     def ended(self, number: int) -> None:
         """A worker is no more."""
         if (share := self._share(number)) is not None:
@@ -159,7 +171,9 @@ def _supervised(
         listeners.close(doors.public)
         listeners.close(doors.ops)
 
-    supervisor = Supervisor(crews.with_(config, doors.tls), again=crews.after, stopping=stopping, ended=crews.ended)
+    supervisor = Supervisor(
+        crews.with_(config, doors.tls), again=crews.after, arrived=crews.arrived, stopping=stopping, ended=crews.ended
+    )
     log.info("starting", extra={"workers": config.gateway.workers, "listen": listeners.spoken(doors.public)})
     return supervisor.run()
 
@@ -172,15 +186,16 @@ def _work(
     tether: Tether | None = None,
     share: Share | None = None,
     needs: frozenset[str] = frozenset(),
+    rulings: Rulings | None = None,
 ) -> int:
     """What a worker runs, or the only process. `needs`: see `succession`."""
     # Here, not above: whatever is made at import time must be made once per worker (the prefix of request ids).
     from hubgate.ops import worker  # noqa: PLC0415
 
     orders = worker.Orders()
-    if tether is not None:
+    if tether is not None and rulings is not None:
         logs.configure(config.log.level)
-        orders = worker.Orders(tether.leash, tether.started, tether.relieves, needs)
+        orders = worker.Orders(tether.leash, tether.started, tether.relieves, needs, rulings.latest)
     return worker.run(config, doors, orders, share=share, factory=factory)
 
 

@@ -2,15 +2,16 @@
 
 The parent forks workers, starts another when one ends, waits longer each time one ends soon, and gives up when none can
 be had at all. Asked to (SIGHUP), it starts a second crew beside the first: once all of it serves, the first is told to
-leave, in its own time; if one of the new ones can't, the first just goes on. The parent has no event loop and no
-thread, so that a fork is always safe; it waits for signals and for nothing else (sigtimedwait). What a worker does, and
-what a new crew does differently, is not known here.
+leave, in its own time; if one of the new ones can't, the first just goes on. Asked again meanwhile, however often, it
+does so once more afterwards. The parent has no event loop and no thread, so that a fork is always safe; it waits for
+signals and for nothing else (sigtimedwait). What a worker does, and what a new crew does differently, isn't known here.
 """
 
 from __future__ import annotations
 
 import itertools
 import logging
+import math
 import os
 import signal
 import time
@@ -22,7 +23,7 @@ from hubgate.ops.exits import Exit
 log = logging.getLogger(__name__)
 
 LEAVE = signal.SIGUSR1
-"""Tells a worker that another crew has taken over."""
+"""Tells a worker that another crew has taken over; again, that yet another one has."""
 
 _SIGNALS = frozenset({signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGCHLD})
 _SHORT_LIFE = 10.0
@@ -36,7 +37,8 @@ _ARRIVAL = 60.0
 _LOOK_AGAIN = 0.05
 """Seconds: that a worker serves is told by its pipe, which wakes nobody."""
 _MOST_LEAVING = 4
-"""Crews that may be leaving at a time: each worker takes memory as long as one socket in it is open."""
+"""Crews that may be leaving at a time: each worker takes memory as long as one socket in it is open. The next one comes
+when the longest of more than these has ended."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +68,7 @@ class Crew:
 
 @dataclass(slots=True)
 class _Child:
-    """A worker. `status`: the pipe on which it says that it serves."""
+    """A worker. `status`: the pipe on which it says that it serves; `until`: when it is killed."""
 
     pid: int
     crew: Crew
@@ -74,12 +76,14 @@ class _Child:
     began: float
     status: int
     serves: bool = False
+    until: float = math.inf
 
 
 class Supervisor:
     """Keeps a crew running, and replaces it when asked to.
 
-    `again` is called for each SIGHUP with the present crew: the next one, or None if all is to stay (it has said why).
+    `again` is called for a SIGHUP with the present crew: the next one, or None if all is to stay (it has said why).
+    `arrived` is called with that one when it has taken over, before anybody is told to leave.
     `stopping` is called once, when no worker shall be started any more; `ended` with the number of each that has ended.
     """
 
@@ -88,13 +92,16 @@ class Supervisor:
         crew: Crew,
         *,
         again: Callable[[Crew], Crew | None],
+        arrived: Callable[[Crew], None],
         stopping: Callable[[], None],
         ended: Callable[[int], None],
     ) -> None:
         self._crew = crew
         self._next: Crew | None = None
         self._next_until = 0.0
+        self._asked = False
         self._again = again
+        self._arrived = arrived
         self._stopping = stopping
         self._ended = ended
         self._children: dict[int, _Child] = {}
@@ -123,9 +130,13 @@ class Supervisor:
                     self._stop(Exit.OK)
                 # Several ends may be told by one SIGCHLD; and the deadline has no signal at all.
                 self._reap()
-                if told is not None and told.si_signo == signal.SIGHUP and self._deadline is None:
-                    self._begin_relief()
                 self._finish_relief()
+                if told is not None and told.si_signo == signal.SIGHUP:
+                    self._take_note()
+                if self._asked and self._has_room():
+                    self._asked = False
+                    self._begin_relief()
+                self._kill_overdue()
                 if self._deadline is not None and time.monotonic() >= self._deadline:
                     log.warning("workers_killed", extra={"pids": list(self._children)})
                     self._kill()
@@ -140,7 +151,10 @@ class Supervisor:
             return max(0.0, self._deadline - now)
         if self._next is not None:
             return _LOOK_AGAIN
-        return max(0.0, self._start_at - now) if len(self._of(self._crew)) < self._crew.count else 3600.0
+        due = min((child.until for child in self._children.values()), default=math.inf)
+        if len(self._of(self._crew)) < self._crew.count:
+            due = min(due, self._start_at)
+        return min(3600.0, max(0.0, due - now))
 
     def _of(self, crew: Crew) -> list[_Child]:
         return [child for child in self._children.values() if child.crew is crew]
@@ -185,9 +199,21 @@ class Supervisor:
 
     # -- relieving
 
+    def _take_note(self) -> None:
+        if self._deadline is not None:
+            log.error("reload_refused", extra={"reason": "it is being stopped"})
+            return
+        self._asked = True
+        if not self._has_room():
+            waits_for = [child.pid for child in self._children.values() if child.crew is not self._crew]
+            log.info("reload_waits", extra={"pids": waits_for})
+
+    def _has_room(self) -> bool:
+        """Whether a next crew may be started: one at a time, and not while too many are still there."""
+        others = {child.crew for child in self._children.values()} - {self._crew}
+        return self._deadline is None and self._next is None and len(others) <= _MOST_LEAVING
+
     def _begin_relief(self) -> None:
-        if self._next is not None:
-            self._call_off("asked again before it was done")
         crew = self._again(self._crew)
         if crew is None:
             return
@@ -203,6 +229,9 @@ class Supervisor:
             relieved, self._crew, self._next = self._crew, self._next, None
             self._short_lived, self._start_at = 0, 0.0
             log.info("reloaded", extra={"pids": [child.pid for child in arrived]})
+            self._arrived(self._crew)
+            for before in self._leaving:
+                _send(LEAVE, self._of(before))
             self._let_leave(relieved)
         elif time.monotonic() >= self._next_until:
             self._call_off(f"the new workers did not serve within {_ARRIVAL:.0f} s")
@@ -221,9 +250,19 @@ class Supervisor:
         while len(self._leaving) > _MOST_LEAVING:
             longest = self._leaving.pop(0)
             log.warning("leaving_cut_short", extra={"pids": [child.pid for child in self._of(longest)]})
-            _send(signal.SIGTERM, self._of(longest))
+            for child in self._of(longest):
+                child.until = time.monotonic() + longest.grace + _AFTER_GRACE
+                _send(signal.SIGTERM, [child])
 
     # -- ending
+
+    def _kill_overdue(self) -> None:
+        overdue = [child for child in self._children.values() if time.monotonic() >= child.until]
+        if overdue:
+            log.warning("workers_killed", extra={"pids": [child.pid for child in overdue]})
+        for child in overdue:
+            child.until = math.inf
+            _send(signal.SIGKILL, [child])
 
     def _reap(self) -> None:
         for child in self._children.values():

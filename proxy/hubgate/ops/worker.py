@@ -2,7 +2,8 @@
 
 It puts a gateway together, serves it on sockets that are already listening, and when asked to stop lets requests in
 flight finish, closes the tunnels, and takes the gateway apart. When others relieve it, it takes nobody on and stays
-until the last tunnel has ended. Whether it is alone or one of several is seen only in who asks it to (`Orders`).
+until the last tunnel has ended; of all that the others do differently, it heeds who may use which pool. Whether it is
+alone or one of several is seen only in who asks it to (`Orders`).
 """
 
 from __future__ import annotations
@@ -53,6 +54,7 @@ class Served(Protocol):
     def pages(self) -> web.Application: ...
     def ready(self) -> Mapping[str, str]: ...
     def count_tunnels(self) -> int: ...
+    def obey(self, rules: Mapping[str, tuple[str, ...]]) -> int: ...
     def close_tunnels(self) -> None: ...
 
 
@@ -71,12 +73,14 @@ class Orders:
     Alone: SIGTERM and SIGINT, and the second of them ends at once. As one of several: SIGTERM or the end of `leash`,
     the descriptor of a pipe that the parent holds; SIGINT, which a terminal sends to everybody, is the parent's alone.
     `relieves`: others serve meanwhile, and nobody is taken on before all `needs` (keys of `Served.ready`) are met.
+    `rules`: the `groups` of each pool, in the words of those who have come instead.
     """
 
     leash: int | None = None
     started: Callable[[], None] = field(default=lambda: None)
     relieves: bool = False
     needs: frozenset[str] = frozenset()
+    rules: Callable[[], Mapping[str, tuple[str, ...]]] = dict
 
 
 def run(
@@ -154,6 +158,7 @@ async def _serve(config: Config, doors: Doors, orders: Orders, share: Share | No
             log.info("leaving", extra={"pid": os.getpid()})
             await ops.aclose()
             metrics.withdraw_upstreams()
+            stack.callback(asyncio.create_task(_obeying(served, end, orders.rules), name="others' rules").cancel)
             # By then each session that is here has met its limit.
             await end.stopped_or(_left_alone(runner, served), within=config.session.max)
         else:
@@ -181,6 +186,14 @@ async def _complete(served: Served, needs: frozenset[str], end: _End) -> None:
         if time.monotonic() >= deadline or end.is_near:
             raise OperatorFault("not_ready", "; ".join(f"{part}: {why}" for part, why in lacking.items()))
         await asyncio.sleep(0.05)
+
+
+async def _obeying(served: Served, end: _End, rules: Callable[[], Mapping[str, tuple[str, ...]]]) -> None:
+    """Each time that others have come: what they say of who may use which pool holds for whoever is still here."""
+    while True:
+        end.leave.clear()
+        log.info("rules_obeyed", extra={"closed": served.obey(rules()), "pid": os.getpid()})
+        await end.leave.wait()
 
 
 async def _left_alone(runner: FrontRunner, served: Served) -> None:
@@ -235,7 +248,7 @@ class _State:
 
 @dataclass(slots=True)
 class _End:
-    """What somebody asks for: to `stop`, or to `leave` to those who have come instead."""
+    """What somebody asks for: to `stop`, or to `leave` to those who have come instead (again: to yet others)."""
 
     stop: asyncio.Event = field(default_factory=asyncio.Event)
     leave: asyncio.Event = field(default_factory=asyncio.Event)

@@ -88,9 +88,9 @@ async def exchange(
     connection = None if request.upgrade else pool.take(repeatable=repeatable)
     if connection is None:
         connection = await pool.connect()
-        if client.transport is None:
-            pool.release(connection)
-            raise ClientAborted("client_gone")
+    if client.transport is None:  # it left while something was waited for, and nobody would notice any more
+        pool.release(connection)
+        raise ClientAborted("client_gone")
     passing = Exchange(pool, request, client, connection, repeatable=repeatable)
     return await passing.through(rewrite, on_tunnel, sent=None)
 

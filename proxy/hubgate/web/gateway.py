@@ -332,6 +332,9 @@ class Gateway:
         self._keep_open(program.pool.name, program.live, tunnel)
 
     def _keep_open(self, pool: str, live: LiveSession, tunnel: Tunnel) -> None:
+        if not self.live.admits(pool, live.session.identity.groups):
+            tunnel.close()  # groups, or rules, changed while the hub was answering
+            return
         live.open[tunnel] = pool
         self.metrics.tunnel_opened(pool)
         tunnel.add_done_callback(partial(self._closed, pool, live))

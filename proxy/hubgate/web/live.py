@@ -158,7 +158,7 @@ class LiveSessions:
         self._on_presence = on_presence
         self._census_due = 0.0
         self.on_due: Callable[[Found], None] = lambda _: None  # what to do about tokens that are due
-        self._admits = admits
+        self.admits = admits  # whether somebody in these groups may use a pool
         self._clock = clock
         self._by_cookie: dict[tuple[str, str], LiveSession] = {}
         self._by_key: dict[str, set[tuple[str, str]]] = {}
@@ -439,9 +439,18 @@ class LiveSessions:
         groups = live.session.identity.groups
         _confirm(live, found, now)
         if live.session.identity.groups != groups:
-            for each, pool in tuple(live.open.items()):
-                if not self._admits(pool, live.session.identity.groups):
-                    each.close()
+            self._close_unadmitted(live)
+
+    def judge_by(self, admits: Callable[[str, tuple[str, ...]], bool]) -> int:
+        """Other rules on who may use which pool hold from now on. How many connections they closed."""
+        self.admits = admits
+        return sum(map(self._close_unadmitted, tuple(self._by_cookie.values())))
+
+    def _close_unadmitted(self, live: LiveSession) -> int:
+        closed = [each for each, pool in live.open.items() if not self.admits(pool, live.session.identity.groups)]
+        for each in closed:
+            each.close()
+        return len(closed)
 
     async def _note(self, unwritten: Iterable[LiveSession]) -> None:
         """Tell the store, and so the other workers, when people were last seen and where they have been: what can't be

@@ -362,6 +362,18 @@ class Programs:
             for each in tuple(program.live.open):
                 each.close()
 
+    def judge_by(self, admits: Callable[[str, tuple[str, ...]], bool]) -> int:
+        """Other rules on who may use which pool hold from now on. How many connections they closed."""
+        out = [
+            program
+            for program in self._programs.values()
+            if not admits(program.pool.name, program.live.session.identity.groups)
+        ]
+        closed = sum(len(program.live.open) for program in out)
+        for program in out:
+            self._drop(program.key)
+        return closed
+
     def close_open(self) -> None:
         """Close every socket and stream of programs."""
         for program in tuple(self._programs.values()):
