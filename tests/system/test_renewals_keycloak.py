@@ -108,3 +108,21 @@ async def test_keycloak_away_at_that_moment_ends_nothing(sites: Sites) -> None:
     sites.realm.admin("PUT", f"clients/{client['id']}", {**client, "enabled": True})
     await eventually(lambda: _count(sites, ada, 1), within=RENEWED, every=1.0, what="a renewal after all")
     assert not await refused(here)
+
+
+async def test_tabs_that_hang_on_one_session_of_keycloaks_rotate_their_tokens_each(sites: Sites) -> None:
+    """Two logins of one browser: what one of them renews is no theft to the other."""
+    ada = sites.realm.create_user()
+    two = await sites.arrived(ada, at=0)
+    one = await two.again()
+    two.browser.session.cookie_jar.clear(lambda morsel: morsel.key.startswith("hubgate"))
+    page = await two.browser.get(two.at("/htc/hub/home"))
+    assert (page.status, page.url) == (200, two.at("/htc/hub/home")), "by Keycloak's single sign-on"
+    assert one.cookies["hubgate"] != two.cookies["hubgate"]
+    assert len(sites.realm.admin("GET", f"users/{sites.realm.user_id(ada.username)}/sessions")) == 1
+    wires = [await one.socket(), await two.socket()]
+    await eventually(lambda: _count(sites, ada, 4), within=2 * RENEWED, every=0.5, what="two renewals of each")
+    for visitor, wire in zip((one, two), wires, strict=True):
+        assert not await refused(visitor)
+        assert await wire.echoes()
+    assert not sites.audited("session_end")
