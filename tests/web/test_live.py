@@ -137,6 +137,19 @@ async def test_where_somebody_has_just_been_is_known_before_the_store_hears_of_i
     assert live.latest(nobodys) is nobodys
 
 
+async def test_a_session_that_was_created_just_now_is_read_only_if_something_has_ended_since(live, sessions, store):
+    heard = live.heard
+    cookie, found = await begin(sessions)
+    store.reads = 0
+    assert (await live.begun(cookie, HOST, found, heard=heard)).session == found.session
+    assert store.reads == 0
+    heard = live.heard
+    cookie, found = await begin(sessions)
+    await store.delete(f"session:{found.key}")  # by another worker, whose message has come in
+    live.forget(found.key)
+    assert await live.begun(cookie, HOST, found, heard=heard) is None
+
+
 async def test_forgetting_closes_every_socket_of_the_session_and_no_other(live, sessions):
     cookie, found = await begin(sessions)
     other, _ = await begin(sessions, "bob")

@@ -97,6 +97,7 @@ class Entrance:
         before = visit.live
         if self._standings is not None:
             await self._standings.note(identity, proof)
+        heard = self._live.heard
         cookie, found = await self._sessions.create(
             identity,
             proof,
@@ -126,8 +127,8 @@ class Entrance:
                         request_id=visit.id,
                         connections=ended.closed.connections,
                     )
-        # As the store has it: somebody may have ended it while the one before was being ended.
-        visit.live = await self._live.find(cookie, visit.host)
+        # Somebody may have ended it meanwhile, while the one before was being ended for instance.
+        visit.live = await self._live.begun(cookie, visit.host, found, heard=heard)
         response.headers.add("Set-Cookie", set_cookie(self._site.cookie, cookie, secure=self._site.secure))
         if renews is None:
             self._metrics.login("ok")

@@ -248,6 +248,20 @@ class LiveSessions:
             return None
         return self._keep(place, found, now)
 
+    @property
+    def heard(self) -> int:
+        """Another number whenever something has ended, or may have."""
+        return self._generation
+
+    async def begun(self, cookie: str, host: str, found: Found, *, heard: int) -> LiveSession | None:
+        """Take in a session that was created since `heard`; None if it has ended already.
+
+        Raises `StoreFault` when only the store could tell and it can't be asked.
+        """
+        if heard != self._generation:
+            return await self.find(cookie, host)
+        return self._keep((cookie, host), found, self._clock())
+
     def _keep(self, place: tuple[str, str], found: Found, now: float) -> LiveSession:
         live = self._by_cookie.get(place)
         if live is not None and live.key == found.key:
