@@ -163,13 +163,15 @@ async def test_what_has_no_time_to_live_stays(store: Store, until: Until) -> Non
     await store.put("short", b"1", ttl=2)
     assert await store.replace("short", b"1", b"2", ttl=None) is True
     assert await store.replace("added", b"other", b"2", ttl=None) is False
+    await store.put("put", b"1", ttl=2)
+    await store.put("put", b"2", ttl=None)
     await store.put("marker", b"1", ttl=2)
 
     async def marker_gone() -> bool:
         return await store.get("marker") is None
 
     await until(marker_gone)
-    assert await store.get_many(["added", "short"]) == [b"1", b"2"]
+    assert await store.get_many(["added", "short", "put"]) == [b"1", b"2", b"2"]
     assert await store.replace("added", b"1", b"3", ttl=0.05) is True, "and can be given one"
 
     async def gone() -> bool:

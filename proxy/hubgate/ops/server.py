@@ -12,7 +12,7 @@ import logging
 import resource
 import ssl
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -120,7 +120,7 @@ class _Crews:
                 tether=tether,
                 share=self._share(tether.number),
                 needs=needs,
-                rulings=self._rulings,
+                rules=self._rulings.latest,
             ),
             grace=config.limits.stop_notice + config.limits.stop_grace,
         )
@@ -186,16 +186,16 @@ def _work(
     tether: Tether | None = None,
     share: Share | None = None,
     needs: frozenset[str] = frozenset(),
-    rulings: Rulings | None = None,
+    rules: Callable[[], Mapping[str, tuple[str, ...]]] = dict,
 ) -> int:
-    """What a worker runs, or the only process. `needs`: see `succession`."""
+    """What a worker runs, or the only process. `needs`: see `succession`; `rules`: see `Orders`."""
     # Here, not above: whatever is made at import time must be made once per worker (the prefix of request ids).
     from hubgate.ops import worker  # noqa: PLC0415
 
     orders = worker.Orders()
-    if tether is not None and rulings is not None:
+    if tether is not None:
         logs.configure(config.log.level)
-        orders = worker.Orders(tether.leash, tether.started, tether.relieves, needs, rulings.latest)
+        orders = worker.Orders(tether.leash, tether.started, tether.relieves, needs, rules)
     return worker.run(config, doors, orders, share=share, factory=factory)
 
 

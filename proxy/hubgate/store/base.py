@@ -63,7 +63,7 @@ class Store(Protocol):
         """The values in the order of the keys, in one round trip. A set counts as None."""
         ...
 
-    async def put(self, key: str, value: bytes, *, ttl: float) -> None:
+    async def put(self, key: str, value: bytes, *, ttl: float | None) -> None:
         """Write, whatever was there."""
         ...
 

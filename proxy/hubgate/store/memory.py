@@ -49,7 +49,7 @@ class MemoryStore:
         entries = [self._find(key) for key in keys]
         return [entry.value if entry is not None and isinstance(entry.value, bytes) else None for entry in entries]
 
-    async def put(self, key: str, value: bytes, *, ttl: float) -> None:
+    async def put(self, key: str, value: bytes, *, ttl: float | None) -> None:
         self._write(key, value, self._expiry(ttl))
 
     async def add(self, key: str, value: bytes, *, ttl: float | None) -> bool:

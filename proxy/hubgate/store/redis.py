@@ -149,8 +149,9 @@ class RedisStore:
         values: list[bytes | None] = await self._ask("MGET", *(PREFIX + key for key in keys))
         return values
 
-    async def put(self, key: str, value: bytes, *, ttl: float) -> None:
-        await self._ask("SET", PREFIX + key, value, "PX", milliseconds(ttl))
+    async def put(self, key: str, value: bytes, *, ttl: float | None) -> None:
+        lifetime = () if ttl is None else ("PX", milliseconds(ttl))
+        await self._ask("SET", PREFIX + key, value, *lifetime)
 
     async def add(self, key: str, value: bytes, *, ttl: float | None) -> bool:
         lifetime = () if ttl is None else ("PX", milliseconds(ttl))

@@ -117,15 +117,7 @@ class Standings:
 
     async def end_all(self) -> None:
         """End everybody's, on every worker. Whoever logs in at this very moment may have to do so again."""
-        begun = secrets.token_hex(8).encode()
-        while True:
-            era = await self._store.get(_ERA)
-            if era is None:
-                done = await self._store.add(_ERA, begun, ttl=None)
-            else:
-                done = await self._store.replace(_ERA, era, begun, ttl=None)
-            if done:
-                break
+        await self._store.put(_ERA, secrets.token_hex(8).encode(), ttl=None)
         await self._store.publish(TOPIC, b"")
 
     def _sealed(self, key: str, standing: Standing, era: bytes | None) -> bytes:
