@@ -30,7 +30,7 @@ from tests.kit import chromium as kit_chromium
 from tests.kit.echo import Echo
 from tests.kit.missing import allowed, left_out, missing
 from tests.kit.person import Person
-from tests.kit.provider import KeycloakProvider
+from tests.kit.provider import KeycloakProvider, Provider
 from tests.kit.running import Gateways, RunningGateway
 from tests.kit.site import RunningSite, Visitor
 
@@ -263,6 +263,28 @@ def own_hub(hub_environment: Callable[[str], hubs.HubEnvironment], tmp_path: Pat
     made = hubs.Hub(hub_environment(hubs.NEWEST), tmp_path / "htc01", name="htc01", path="/htc/", gateway_url=url)
     yield made
     made.stop()
+
+
+@pytest.fixture
+def idle_gateway(
+    gateway: Callable[..., RunningGateway], own_hub: hubs.Hub
+) -> Callable[[float, Provider], RunningGateway]:
+    """A gateway before `own_hub` that logs out who went away for so many seconds; that provider's people are its."""
+
+    def begun(idle: float, provider: Provider) -> RunningGateway:
+        running = gateway(
+            pools=[{"name": "htc", "path": "/htc/", "hubs": [{"name": "htc01", "url": own_hub.url}]}],
+            provider=provider,
+            public_url=own_hub.gateway_url,
+            session={"idle": f"{idle:.0f}s", "max": "1h"},
+            health={"interval": "1s", "timeout": "20s"},
+        )
+        own_hub.start()
+        own_hub.ready()
+        running.sees({"htc01": "/htc/"})
+        return running
+
+    return begun
 
 
 @pytest.fixture

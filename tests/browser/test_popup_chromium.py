@@ -217,19 +217,10 @@ async def worker(site: RunningSite, chromium: Browser) -> AsyncIterator[Worker]:
 
 @pytest.fixture
 async def leaver(
-    gateway: Callable[..., RunningGateway], keycloak: KeycloakProvider, own_hub: Hub, chromium: Browser
+    idle_gateway: Callable[..., RunningGateway], keycloak: KeycloakProvider, own_hub: Hub, chromium: Browser
 ) -> AsyncIterator[Worker]:
     """Somebody whom a gateway of their own logs out once they went away for `IDLE` seconds."""
-    running = gateway(
-        pools=[{"name": "htc", "path": "/htc/", "hubs": [{"name": "htc01", "url": own_hub.url}]}],
-        provider=keycloak,
-        public_url=own_hub.gateway_url,
-        session={"idle": f"{IDLE}s", "max": "1h"},
-        health={"interval": "1s", "timeout": "20s"},
-    )
-    own_hub.start()
-    own_hub.ready()
-    running.sees({"htc01": "/htc/"})
+    running = idle_gateway(IDLE, keycloak)
     async with somebody(RunningSite(running, keycloak, {"htc01": own_hub}), chromium) as found:
         yield found
 

@@ -12,7 +12,6 @@ from dataclasses import dataclass, field
 import pytest
 from playwright.async_api import Browser, Page, Response, WebSocket, expect
 
-from hubgate.ops.demo import hubs
 from hubgate.ops.demo.realm import DemoUser
 from tests.kit.embedded import EmbeddedProvider
 from tests.kit.notebooks import Notebooks
@@ -65,22 +64,12 @@ Lab = Callable[..., Awaitable[Tab]]
 
 @pytest.fixture
 async def lab(
-    gateway: Callable[..., RunningGateway],
-    own_hub: hubs.Hub,
+    idle_gateway: Callable[..., RunningGateway],
     embedded: EmbeddedProvider,
     chromium: Browser,
 ) -> AsyncIterator[Lab]:
     """`await lab()`: somebody new with a notebook open whose kernel is ready; without our `extension` if so wished."""
-    running = gateway(
-        pools=[{"name": "htc", "path": "/htc/", "hubs": [{"name": "htc01", "url": own_hub.url}]}],
-        provider=embedded,
-        public_url=own_hub.gateway_url,
-        session={"idle": f"{IDLE:.0f}s", "max": "1h"},
-        health={"interval": "1s", "timeout": "20s"},
-    )
-    own_hub.start()
-    own_hub.ready()
-    running.sees({"htc01": "/htc/"})
+    running = idle_gateway(IDLE, embedded)
     opened: list[Tab] = []
 
     async def come(*, extension: bool = True) -> Tab:
